@@ -1,0 +1,1 @@
+"""The scheduled front door: stages, flows, reports and the command line."""

@@ -1,0 +1,1 @@
+"""Learn, judge, export and register models."""

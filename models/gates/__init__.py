@@ -1,0 +1,1 @@
+"""Gates: each returns a GateResult with value, limit, reason and evidence."""

@@ -1,0 +1,1 @@
+"""Contracts, market, baseline, features, targets, splits: everything below the models."""

@@ -1,0 +1,1 @@
+"""The Battle Navale rules and their replay."""

@@ -1,0 +1,1 @@
+"""What travels between the bot, the stages and the service."""

@@ -1,0 +1,1 @@
+"""Whether new data are still like the data that the model learned from."""

@@ -1,0 +1,1 @@
+"""The twelve model features, a function of the Signal alone."""

@@ -1,0 +1,1 @@
+"""Bars, calendar, indicators and levels."""

@@ -1,0 +1,394 @@
+"""`params.yaml` as frozen, strict models: the one place of every default.
+
+Nothing else in the project holds a tunable number. A stage receives the section that it
+needs, never the file.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from pipelines.errors import SettingsError
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+DEFAULT_PARAMS = PROJECT_ROOT / "params.yaml"
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _clock_time(value: object) -> object:
+    """Read "HH:MM" (New York wall clock); strict mode would refuse the text otherwise."""
+    if isinstance(value, str):
+        try:
+            return dt.time.fromisoformat(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+ClockTime = Annotated[dt.time, BeforeValidator(_clock_time)]
+
+
+class Section(BaseModel):
+    """A part of `params.yaml`: frozen, strict, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Instrument(Section):
+    symbol: Literal["ES", "MES", "NQ", "MNQ"]
+    price_min: Positive
+    price_max: Positive
+    commission: NonNegative
+
+    @property
+    def tick_size(self) -> float:
+        """Index points per tick."""
+        return TICK_SIZE[self.symbol]
+
+    @property
+    def tick_value(self) -> float:
+        """USD per tick and contract."""
+        return TICK_VALUE[self.symbol]
+
+
+TICK_SIZE = {"ES": 0.25, "MES": 0.25, "NQ": 0.25, "MNQ": 0.25}
+TICK_VALUE = {"ES": 12.50, "MES": 1.25, "NQ": 5.00, "MNQ": 0.50}
+
+
+class Market(Section):
+    atr_period: Count
+    slope_bars: Annotated[int, Field(ge=2)]
+    atr_rank_sessions: Count
+    atr_rank_min_sessions: Count
+    correlation_bars: Annotated[int, Field(ge=3)]
+    correlation_min_pairs: Annotated[int, Field(ge=3)]
+    value_area_share: Annotated[float, Field(gt=0.0, lt=1.0)]
+    volume_clusters: Annotated[int, Field(ge=0, le=8)]
+    trend_bars: Annotated[int, Field(ge=3)]
+    volatility_bars: Annotated[int, Field(ge=3)]
+    max_gap_bars: Annotated[int, Field(ge=0)]
+
+
+class Options(Section):
+    stale_after_s: Positive
+    spot_grid_share: Annotated[float, Field(gt=0.0, lt=1.0)]
+    spot_grid_points: Annotated[int, Field(ge=3)]
+    multiplier: Count
+    rate: float
+    min_open_interest: Annotated[int, Field(ge=0)]
+
+
+class Synthetic(Section):
+    sessions: Count
+    start: dt.date
+    bar_minutes: Literal[1, 5]
+    edge: NonNegative
+    start_price: Positive
+    bar_sd_points: Positive
+    nq_correlation: Annotated[float, Field(ge=-1.0, le=1.0)]
+    vix_mean: Positive
+    vix_phi: Annotated[float, Field(ge=0.0, lt=1.0)]
+    option_grid: Positive
+
+
+class BaselineDistances(Section):
+    """Distances of the Battle Navale rules, all in one unit (ticks or ATR14)."""
+
+    base_size: Positive
+    base_ideal_low: Positive
+    base_ideal_high: Positive
+    base_good_low: Positive
+    base_good_high: Positive
+    pattern_reach: Positive
+    color_reach: Positive
+    stop: Positive
+
+
+class Baseline(Section):
+    scale: Literal["ticks", "atr"]
+    vikings_bars: Count
+    volume_ref_bars: Count
+    base_window: Count
+    base_zone: Count
+    base_std_share: Positive
+    base_keep: Count
+    base_min_quality: Share
+    base_entry_quality: Share
+    require_base: bool
+    golden_rule_bars: Count
+    violation_ticks: NonNegative
+    signal_threshold: Share
+    confidence_gate: Share
+    confluence_gate: Share
+    max_spread_ticks: Positive
+    ticks: BaselineDistances
+    atr: BaselineDistances
+    confluence_weights: dict[str, Share]
+
+    @property
+    def distances(self) -> BaselineDistances:
+        """The distances in the unit that `scale` selects."""
+        return self.ticks if self.scale == "ticks" else self.atr
+
+    @model_validator(mode="after")
+    def _weights_sum_to_one(self) -> Self:
+        total = sum(self.confluence_weights.values())
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"confluence_weights sum to {total:.6f}; they must sum to 1")
+        return self
+
+
+class Replay(Section):
+    mode: Literal["collect", "live"]
+    warmup_bars: Annotated[int, Field(ge=32)]
+    cooldown_bars: Annotated[int, Field(ge=0)]
+    slippage_ticks: NonNegative
+    reward_risk: Positive
+    time_exit_bars: Count
+    reversal_exit: bool
+    target_trade_through_ticks: NonNegative
+    size: Count
+    entry_open: ClockTime
+    entry_close: ClockTime
+    flat_by: ClockTime
+    half_day_flat_minutes: Count
+    daily_loss_soft: Positive
+    daily_loss_hard: Positive
+    max_consecutive_losses: Count
+    stopout_cooldown_minutes: NonNegative
+    patience_minutes: Annotated[tuple[float, float, float, float], BeforeValidator(_tuple)]
+    vix_bands: Annotated[tuple[float, float, float], BeforeValidator(_tuple)]
+
+    @model_validator(mode="after")
+    def _entry_window(self) -> Self:
+        if not self.entry_open < self.entry_close < self.flat_by:
+            raise ValueError("entry_open < entry_close < flat_by must hold")
+        return self
+
+
+class FeatureDistances(Section):
+    """Distances at which a proximity feature reaches zero, in one unit (ticks or ATR14)."""
+
+    gamma_wall: Positive
+    gamma_flip: Positive
+    level: Positive
+
+
+class Features(Section):
+    scale: Literal["ticks", "atr"]
+    ticks: FeatureDistances
+    atr: FeatureDistances
+    include_gamma_regime: bool
+    spread_full_ticks: Positive
+    vix_low: NonNegative
+    vix_span: Positive
+
+    @property
+    def distances(self) -> FeatureDistances:
+        """The distances in the unit that `scale` selects."""
+        return self.ticks if self.scale == "ticks" else self.atr
+
+
+class Grade(Section):
+    missing: Share
+    duplicates: Share
+
+
+class Quality(Section):
+    excellent: Grade
+    good: Grade
+    acceptable: Grade
+    poor: Grade
+    max_pnl_ticks: Positive
+    max_risk_multiple: Positive
+    min_duration_s: NonNegative
+    max_duration_s: Positive
+    min_class_share: Share
+
+
+class Targets(Section):
+    strong_r: float
+    exit_clip_bars: Count
+
+
+class Splits(Section):
+    folds: Annotated[int, Field(ge=2)]
+    embargo_hours: NonNegative
+    train_share: Share
+    validation_share: Share
+    test_share: Share
+
+    @model_validator(mode="after")
+    def _shares_sum_to_one(self) -> Self:
+        total = self.train_share + self.validation_share + self.test_share
+        if abs(total - 1.0) > 1e-9:
+            raise ValueError(f"train, validation and test shares sum to {total}; they must sum to 1")
+        return self
+
+
+class Linear(Section):
+    c: Positive
+    alpha: NonNegative
+    max_iter: Count
+    clip_quantile: Annotated[float, Field(ge=0.0, lt=0.5)]
+    balanced: bool
+
+
+class Gates(Section):
+    min_trades: Count
+    min_promotable_trades: Count
+    min_test_trades: Count
+    bootstrap_samples: Annotated[int, Field(ge=100)]
+    bootstrap_block_days: Count
+    skill_confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
+    min_test_auc: Share
+    min_test_correlation: Share
+    max_train_test_gap: NonNegative
+    max_fold_std: NonNegative
+
+
+class Policy(Section):
+    neutral: Share
+    max_multiplier: Positive
+
+
+class Registry(Section):
+    model_prefix: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+    experiment: Annotated[str, Field(min_length=1)]
+
+
+class Drift(Section):
+    evidently_threshold: Positive
+    max_share: Share
+
+
+class Report(Section):
+    curve_points: Annotated[int, Field(ge=10)]
+
+
+class Serving(Section):
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+    max_body_bytes: Annotated[int, Field(ge=4096)]
+    refresh_s: Positive
+    target: Literal["signal_quality", "profitability", "signal_strength"]
+
+
+class Paths(Section):
+    data: Annotated[str, Field(min_length=1)]
+
+
+class Settings(Section):
+    """All of `params.yaml`."""
+
+    seed: Annotated[int, Field(ge=0)]
+    instrument: Instrument
+    market: Market
+    options: Options
+    synthetic: Synthetic
+    baseline: Baseline
+    replay: Replay
+    features: Features
+    quality: Quality
+    targets: Targets
+    splits: Splits
+    linear: Linear
+    gates: Gates
+    policy: Policy
+    registry: Registry
+    drift: Drift
+    report: Report
+    serving: Serving
+    paths: Paths
+
+    def fingerprint(self, *sections: str) -> str:
+        """SHA-256 of the named sections (all of them when none is named), 64 hex digits."""
+        content = self.model_dump(mode="json", include=set(sections) or None)
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_settings(path: Path = DEFAULT_PARAMS, overrides: Sequence[str] = ()) -> Settings:
+    """Read and check `params.yaml`.
+
+    Parameters
+    ----------
+    path
+        The YAML file.
+    overrides
+        Texts "section.key=value"; the value is read as YAML.
+
+    Raises
+    ------
+    SettingsError
+        The file is missing or not YAML, a key is unknown, missing or of the wrong type.
+        The message names the key's path.
+    """
+    raw = _read_yaml(path)
+    for override in overrides:
+        _apply_override(raw, override)
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        lines = [_describe(problem) for problem in error.errors()]
+        raise SettingsError(
+            f"{path.name}: " + "; ".join(lines),
+            remedy=f"mend the key in {path.name} (or the --set that changed it)",
+        ) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"{path} does not exist", remedy="name the file with --params") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path.name} is not YAML: {error}", remedy="mend the line") from None
+    if not isinstance(raw, dict):
+        raise SettingsError(f"{path.name} holds {type(raw).__name__}", limit="sections with keys")
+    return raw
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    dotted, separator, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not separator or not all(keys):
+        raise SettingsError(f"--set {override!r}", limit="section.key=value")
+    node: Any = raw
+    for depth, key in enumerate(keys[:-1]):
+        node = node.get(key) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            raise SettingsError(f"--set: no section {'.'.join(keys[: depth + 1])!r}")
+    if keys[-1] not in node:
+        raise SettingsError(f"--set: unknown key {dotted.strip()!r}", limit=f"one of {', '.join(map(str, node))}")
+    try:
+        node[keys[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"--set {override!r}: the value is not YAML ({error})") from None
+
+
+def _describe(problem: Any) -> str:
+    path = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: unknown key (value {problem['input']!r})"
+    if problem["type"] == "missing":
+        return f"{path}: missing key"
+    if problem["type"] == "value_error":
+        return f"{path}: {problem['ctx']['error']}"
+    return f"{path} = {problem['input']!r}: {problem['msg']}"

@@ -1,0 +1,1 @@
+"""From records of any source to one table of signals and one of outcomes."""

@@ -1,0 +1,80 @@
+"""Writing files so that a reader sees the old one or the new one, never half of either."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipelines.errors import StorageError
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space and run again; nothing that was there is lost",
+    errno.EDQUOT: "free some space and run again; nothing that was there is lost",
+    errno.EROFS: "mount the folder writable or choose another with --data",
+    errno.EACCES: "give this user the right to write there or choose another folder with --data",
+    errno.EPERM: "give this user the right to write there or choose another folder with --data",
+    errno.ENOTDIR: "a file stands where a folder is needed; move it or choose another with --data",
+}
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an operating-system error into a `StorageError` that names the path and a remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REMEDIES:
+            raise
+        raise StorageError(f"cannot write {path}: {error.strerror}", remedy=_REMEDIES[error.errno]) from error
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary neighbour of `path`, then put it in place in one step.
+
+    Parameters
+    ----------
+    path
+        The file to replace; its folder is made when missing.
+    write
+        Called with the temporary path. When it raises, `path` is left as it was.
+
+    Raises
+    ------
+    StorageError
+        Disk full, read-only folder or missing rights.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            temporary.chmod(0o644)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a UTF-8 text file atomically."""
+    write_atomically(path, lambda temporary: _write_text(temporary, text))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a binary file atomically."""
+    write_atomically(path, lambda temporary: _write_bytes(temporary, content))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

@@ -1,0 +1,1 @@
+"""The HTTP front door: scores one signal at a time."""
