@@ -86,7 +86,6 @@ class Market(Section):
 
 
 class Options(Section):
-    stale_after_s: Positive
     spot_grid_share: Annotated[float, Field(gt=0.0, lt=1.0)]
     spot_grid_points: Annotated[int, Field(ge=3)]
     multiplier: Count
@@ -183,17 +182,19 @@ class Replay(Section):
 
 
 class FeatureDistances(Section):
-    """Distances at which a proximity feature reaches zero, in one unit (ticks or ATR14)."""
+    """Distances at which a proximity reaches zero and the slope of a full trend, in ticks or ATR14."""
 
     gamma_wall: Positive
     gamma_flip: Positive
     level: Positive
+    slope: Positive
 
 
 class Features(Section):
     scale: Literal["ticks", "atr"]
     ticks: FeatureDistances
     atr: FeatureDistances
+    options_stale_s: Positive
     include_gamma_regime: bool
     spread_full_ticks: Positive
     vix_low: NonNegative
