@@ -239,8 +239,12 @@ class Splits(Section):
     def _shares_sum_to_one(self) -> Self:
         total = self.train_share + self.validation_share + self.test_share
         if abs(total - 1.0) > 1e-9:
-            raise ValueError(f"train, validation and test shares sum to {total}; they must sum to 1")
+            raise ValueError(f"train, validation and test shares sum to {total:.6g}; they must sum to 1")
         return self
+
+
+class Performance(Section):
+    profit_factor_cap: Positive
 
 
 class Linear(Section):
@@ -272,6 +276,7 @@ class Policy(Section):
 class Registry(Section):
     model_prefix: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
     experiment: Annotated[str, Field(min_length=1)]
+    max_parity: Positive
 
 
 class Drift(Section):
@@ -281,6 +286,8 @@ class Drift(Section):
 
 class Report(Section):
     curve_points: Annotated[int, Field(ge=10)]
+    reliability_bins: Annotated[int, Field(ge=2)]
+    max_coefficients: Count
 
 
 class Serving(Section):
@@ -309,6 +316,7 @@ class Settings(Section):
     quality: Quality
     targets: Targets
     splits: Splits
+    performance: Performance
     linear: Linear
     gates: Gates
     policy: Policy

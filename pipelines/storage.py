@@ -17,6 +17,7 @@ _REMEDIES = {
     errno.EROFS: "mount the folder writable or choose another with --data",
     errno.EACCES: "give this user the right to write there or choose another folder with --data",
     errno.EPERM: "give this user the right to write there or choose another folder with --data",
+    errno.EEXIST: "a file stands where a folder is needed; move it or choose another with --data",
     errno.ENOTDIR: "a file stands where a folder is needed; move it or choose another with --data",
 }
 

@@ -1,0 +1,88 @@
+"""Where everything lies under the data folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class DataLayout:
+    """The data folder; every path that a stage reads or writes is named here."""
+
+    root: Path
+
+    @property
+    def raw(self) -> Path:
+        """What the bot or a person puts in: snapshots (*.jsonl, *.parquet) or bars (es_5m.parquet ...)."""
+        return self.root / "raw"
+
+    @property
+    def snapshots(self) -> Path:
+        """The store of signals and outcomes that came from the bot."""
+        return self.root / "snapshots"
+
+    @property
+    def replay(self) -> Path:
+        """The store of signals and outcomes that a replay made; written anew by each replay."""
+        return self.root / "replay"
+
+    @property
+    def quarantine(self) -> Path:
+        """Lines and rows that were refused, with the reason."""
+        return self.root / "quarantine"
+
+    @property
+    def ingest(self) -> Path:
+        """What the ingest stage found: source, notes, counts."""
+        return self.root / "ingest.json"
+
+    @property
+    def quality(self) -> Path:
+        """The data-quality report."""
+        return self.root / "quality.json"
+
+    @property
+    def dataset(self) -> Path:
+        """The dataset and its card."""
+        return self.root / "dataset"
+
+    @property
+    def training(self) -> Path:
+        """Per model: evaluation, ONNX file and card."""
+        return self.root / "training"
+
+    @property
+    def gates(self) -> Path:
+        """The verdict on every model."""
+        return self.root / "gates.json"
+
+    @property
+    def registered(self) -> Path:
+        """What the registry took or refused."""
+        return self.root / "registered.json"
+
+    @property
+    def drift(self) -> Path:
+        """The drift summary and Evidently's page."""
+        return self.root / "drift"
+
+    @property
+    def mlflow(self) -> Path:
+        """MLflow's database and artifacts."""
+        return self.root / "mlflow"
+
+    @property
+    def prefect(self) -> Path:
+        """Prefect's database and logs."""
+        return self.root / "prefect"
+
+    @property
+    def reports(self) -> Path:
+        """One folder per run, with index.html."""
+        return self.root / "reports"
+
+    @property
+    def lock(self) -> Path:
+        """Held while a run writes."""
+        return self.root / ".lock"
