@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipelines.performance import Performance
 
 Kind = Literal["classification", "regression"]
 
@@ -45,11 +49,33 @@ class Evaluation:
 
     The score is the ROC-AUC of a classifier or the Spearman correlation of a regression with
     realised R. Rows are positions in the dataset, which is sorted by decision time.
+
+    Attributes
+    ----------
+    judged_on
+        Dataset target that the scores are measured against.
+    fold_scores, fold_train_scores
+        Score of each walk-forward fold on its test and training rows, oldest first.
+    train_score, validation_score, test_score
+        Scores of the final model, which was fitted on the train part.
+    metrics, baselines
+        On the test part; of the model and of doing without it.
+    oof_rows, oof_folds, oof_predictions
+        Out-of-fold predictions: row, number of the fold, score.
+    train_quantiles
+        Evenly spaced quantiles of the final model's training scores, smallest to largest.
+    rows
+        Number of rows of all data and of each part.
+    test_net_pnl, test_multipliers
+        USD per baseline contract and contracts per baseline contract, per test row.
+    baseline_performance, policy_performance
+        Trading figures of the test part when every trade is taken, and when the policy decides.
     """
 
     target: str
     family: str
     kind: Kind
+    judged_on: str
     fold_scores: tuple[float, ...]
     fold_train_scores: tuple[float, ...]
     train_score: float
@@ -59,16 +85,32 @@ class Evaluation:
     baselines: dict[str, float]
     coefficients: dict[str, float]
     oof_rows: NDArray[np.int64]
+    oof_folds: NDArray[np.int64]
     oof_predictions: NDArray[np.float64]
+    train_rows: NDArray[np.int64]
     test_rows: NDArray[np.int64]
     test_predictions: NDArray[np.float64]
     train_quantiles: NDArray[np.float64]
     rows: dict[str, int]
+    test_net_pnl: NDArray[np.float64]
+    test_multipliers: NDArray[np.float64]
+    baseline_performance: Performance
+    policy_performance: Performance
 
     @property
     def score_name(self) -> str:
         """What the scores are."""
         return "ROC-AUC" if self.kind == "classification" else "Spearman correlation with realised R"
+
+    def to_json(self) -> str:
+        """Write JSON text; floats keep every bit, NaN becomes null."""
+        return _dump(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Evaluation:
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        return cls(**{item.name: _restore(values[item.name], str(item.type)) for item in fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -88,3 +130,49 @@ class Verdict:
     def reasons(self) -> tuple[str, ...]:
         """The reasons of the gates that refused."""
         return tuple(gate.reason for gate in self.gates if not gate.passed)
+
+    def to_json(self) -> str:
+        """Write JSON text; NaN becomes null."""
+        return _dump(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Verdict:
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        return cls(values["target"], values["family"], tuple(GateResult(**gate) for gate in values["gates"]))
+
+
+def _dump(value: Evaluation | Verdict) -> str:
+    return json.dumps(_plain(asdict(value)), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Bring nested results to what JSON knows: lists for arrays, null for NaN and infinity."""
+    match value:
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case np.ndarray() | np.generic():
+            return _plain(value.tolist())
+        case float() if not math.isfinite(value):
+            return None
+    return value
+
+
+def _restore(value: Any, annotation: str) -> Any:
+    """Turn a JSON value back into what a field of this annotation holds; null is NaN."""
+    match annotation:
+        case "float":
+            return math.nan if value is None else value
+        case "tuple[float, ...]":
+            return tuple(_restore(item, "float") for item in value)
+        case "dict[str, float]":
+            return {key: _restore(item, "float") for key, item in value.items()}
+        case "NDArray[np.int64]":
+            return np.array(value, dtype=np.int64)
+        case "NDArray[np.float64]":
+            return np.array([_restore(item, "float") for item in value], dtype=np.float64)
+        case "Performance":
+            return Performance(**{item.name: _restore(value[item.name], str(item.type)) for item in fields(Performance)})
+    return value

@@ -23,9 +23,9 @@ class DataLayout:
         return self.root / "snapshots"
 
     @property
-    def replay(self) -> Path:
-        """The store of signals and outcomes that a replay made; written anew by each replay."""
-        return self.root / "replay"
+    def trades(self) -> Path:
+        """The closed trades of the present run, from the store or from a replay; what the later stages read."""
+        return self.root / "trades"
 
     @property
     def quarantine(self) -> Path:
@@ -49,8 +49,13 @@ class DataLayout:
 
     @property
     def training(self) -> Path:
-        """Per model: evaluation, ONNX file and card."""
-        return self.root / "training"
+        """Scores of the models of the present run."""
+        return self.root / "training" / "metrics.json"
+
+    @property
+    def models(self) -> Path:
+        """One folder per model of the present run: evaluation, ONNX file and card."""
+        return self.root / "training" / "models"
 
     @property
     def gates(self) -> Path:

@@ -80,6 +80,8 @@ class Market(Section):
     correlation_min_pairs: Annotated[int, Field(ge=3)]
     value_area_share: Annotated[float, Field(gt=0.0, lt=1.0)]
     volume_clusters: Annotated[int, Field(ge=0, le=8)]
+    cluster_reach_ticks: Count
+    vix_max_age_days: Positive
     trend_bars: Annotated[int, Field(ge=3)]
     volatility_bars: Annotated[int, Field(ge=3)]
     max_gap_bars: Annotated[int, Field(ge=0)]
@@ -126,7 +128,6 @@ class Baseline(Section):
     base_window: Count
     base_zone: Count
     base_std_share: Positive
-    base_keep: Count
     base_min_quality: Share
     base_entry_quality: Share
     require_base: bool
@@ -161,6 +162,7 @@ class Replay(Section):
     reward_risk: Positive
     time_exit_bars: Count
     reversal_exit: bool
+    special_exit: bool
     target_trade_through_ticks: NonNegative
     size: Count
     entry_open: ClockTime
@@ -211,6 +213,12 @@ class Grade(Section):
     duplicates: Share
 
 
+class Snapshots(Section):
+    max_line_bytes: Annotated[int, Field(ge=4096)]
+    block_records: Count
+    max_reason_chars: Annotated[int, Field(ge=80)]
+
+
 class Quality(Section):
     excellent: Grade
     good: Grade
@@ -220,6 +228,7 @@ class Quality(Section):
     max_risk_multiple: Positive
     min_duration_s: NonNegative
     max_duration_s: Positive
+    max_stale_options: Share
     min_class_share: Share
 
 
@@ -296,6 +305,8 @@ class Serving(Section):
     max_body_bytes: Annotated[int, Field(ge=4096)]
     refresh_s: Positive
     target: Literal["signal_quality", "profitability", "signal_strength"]
+    max_problems: Count
+    required_features: Annotated[tuple[str, ...], BeforeValidator(_tuple)]
 
 
 class Paths(Section):
@@ -313,6 +324,7 @@ class Settings(Section):
     baseline: Baseline
     replay: Replay
     features: Features
+    snapshots: Snapshots
     quality: Quality
     targets: Targets
     splits: Splits

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pipelines.errors import StorageError
 
@@ -19,6 +22,8 @@ _REMEDIES = {
     errno.EPERM: "give this user the right to write there or choose another folder with --data",
     errno.EEXIST: "a file stands where a folder is needed; move it or choose another with --data",
     errno.ENOTDIR: "a file stands where a folder is needed; move it or choose another with --data",
+    errno.EEXIST: "a file stands where a folder is needed; move it or choose another with --data",
+    errno.EISDIR: "a folder stands where a file is needed; move it or choose another with --data",
 }
 
 
@@ -71,6 +76,26 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a binary file atomically."""
     write_atomically(path, lambda temporary: _write_bytes(temporary, content))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON with sorted keys, atomically; the same content gives the same bytes.
+
+    NumPy values become plain ones; NaN and infinity, which JSON lacks, become null.
+    """
+    write_text(path, json.dumps(_plain(content), sort_keys=True, indent=1, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None
+    # NumPy arrays and scalars know their plain value; asking for it keeps NumPy out of this module.
+    return _plain(value.tolist()) if hasattr(value, "tolist") else value
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks: what each part costs and how it grows."""

@@ -1,0 +1,67 @@
+"""All gates in order. A model is a candidate only when every one of them passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from models.gates import overfitting, skill, sufficiency
+from models.gates.parity import onnx_parity
+from models.results import Evaluation, GateResult, Verdict
+from pipelines.dataset import Dataset
+from pipelines.errors import AmiralError
+from pipelines.settings import Settings
+
+UNMEASURABLE = (ValueError, ArithmeticError, AmiralError, np.linalg.LinAlgError)
+"""What data can do to a gate; the gate then refuses. A programming error stops the run, which promotes nothing either."""
+
+
+def judge(evaluation: Evaluation, dataset: Dataset, settings: Settings, *, parity: float | None) -> Verdict:
+    """Hold one evaluation against every gate.
+
+    A gate that raises or gives NaN has not passed (J-25). The bootstrap is seeded by `seed`, so
+    the same evaluation gets the same verdict.
+
+    Parameters
+    ----------
+    evaluation
+        Of one model.
+    dataset
+        The dataset that it was trained on.
+    settings
+        All settings.
+    parity
+        Largest difference between the model's ONNX and Python scores (`Package.parity`);
+        None when it could not be measured.
+    """
+    gates = settings.gates
+
+    def rng() -> np.random.Generator:
+        return np.random.default_rng([settings.seed, len(evaluation.test_rows)])
+
+    checks: tuple[tuple[str, Callable[[], GateResult]], ...] = (
+        ("promotable_trades", lambda: sufficiency.enough_to_promote(evaluation, gates)),
+        ("test_trades", lambda: sufficiency.enough_to_judge(evaluation, gates)),
+        ("out_of_fold_skill", lambda: skill.skill_out_of_fold(evaluation, dataset, gates, rng())),
+        ("test_skill", lambda: skill.skill_on_test(evaluation, dataset, gates, rng())),
+        ("test_score", lambda: skill.score_on_test(evaluation, gates)),
+        ("train_test_gap", lambda: overfitting.train_test_gap(evaluation, gates)),
+        ("fold_deviation", lambda: overfitting.fold_deviation(evaluation, gates)),
+        ("onnx_parity", lambda: onnx_parity(parity, settings.registry)),
+    )
+    return Verdict(evaluation.target, evaluation.family, tuple(fail_closed(name, check) for name, check in checks))
+
+
+def fail_closed(name: str, check: Callable[[], GateResult]) -> GateResult:
+    """Run a gate; what cannot be measured does not pass."""
+    try:
+        result = check()
+    except UNMEASURABLE as error:
+        return GateResult(
+            name, False, None, "a measurable value", f"{name} could not be measured: {error}", {"error": type(error).__name__}
+        )
+    if result.value is None or math.isnan(result.value):
+        return GateResult(name, False, None, result.limit, f"{name} could not be measured: its value is not a number", result.evidence)
+    return result

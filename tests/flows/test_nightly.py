@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.flows.conftest import SMALL, Finished, amiral, small
+
+
+def test_the_run_ends_with_a_report_and_a_verdict_on_every_model(finished: Finished) -> None:
+    summary = finished.summary
+    assert summary["trades"] >= 1000
+    assert {verdict["target"] for verdict in summary["verdicts"]} == {"signal_quality", "profitability", "signal_strength"}
+    for verdict in summary["verdicts"]:
+        assert verdict["candidate"] == all(gate["passed"] for gate in verdict["gates"])
+        assert all(gate["reason"] and gate["limit"] for gate in verdict["gates"])
+    page = Path(summary["report"]).read_text()
+    assert summary["headline"] in page
+    assert "synthetic market" in page
+
+
+def test_a_candidate_is_in_the_registry_and_a_refused_model_is_only_a_run(finished: Finished) -> None:
+    verdicts = {verdict["target"]: verdict["candidate"] for verdict in finished.summary["verdicts"]}
+    for entry in finished.summary["registered"]:
+        assert (entry["version"] is not None) == verdicts[entry["target"]]
+        assert bool(entry["reasons"]) != verdicts[entry["target"]]
+        assert entry["run_id"]
+
+
+def test_prefect_kept_the_run_with_its_tasks_and_artifacts(finished: Finished) -> None:
+    with sqlite3.connect(finished.data / "prefect" / "prefect.db") as database:
+        states = dict(database.execute("select name, state_type from task_run").fetchall())
+        artifacts = {key for (key,) in database.execute("select key from artifact").fetchall()}
+        flows = database.execute("select name, state_type from flow_run").fetchall()
+    assert states == dict.fromkeys(("ingest", "validate", "dataset", "train", "gate", "register", "drift", "report"), "COMPLETED")
+    assert {"verdict", "gates", "report"} <= artifacts
+    assert [state for _, state in flows] == ["COMPLETED"]
+
+
+def test_running_again_on_the_same_data_changes_nothing(finished: Finished, run_small: Callable[[Path], Finished]) -> None:
+    names = ("dataset/card.json", "training/metrics.json", "gates.json", "quality.json")
+    before = {name: (finished.data / name).read_bytes() for name in names}
+    tables = {name: (finished.data / name).read_bytes() for name in ("trades/signals.parquet", "trades/outcomes.parquet")}
+    again = run_small(finished.data)
+    assert again.summary["run_id"] == finished.summary["run_id"]
+    assert {name: (finished.data / name).read_bytes() for name in names} == before
+    assert {name: (finished.data / name).read_bytes() for name in tables} == tables
+    assert all(entry["existing"] for entry in again.summary["registered"])
+    assert len(list((finished.data / "reports").glob("*/index.html"))) == 1
+
+
+def test_interrupted_in_the_middle_the_next_run_continues_cleanly(tmp_path: Path, finished: Finished) -> None:
+    data = tmp_path / "data"
+    command = [str(Path(sys.executable).with_name("amiral")), *small("run", "--synthetic", "--data", str(data))]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("Training"):
+                process.send_signal(signal.SIGINT)
+                break
+        process.stderr.read()
+    assert process.returncode == 130
+    assert not list(data.rglob("*.tmp"))
+    result = amiral(*small("run", "--json", "--synthetic", "--data", str(data)))
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["dataset_hash"] == finished.summary["dataset_hash"]
+
+
+def test_dvc_gives_the_same_dataset_and_the_same_metrics(tmp_path: Path, finished: Finished) -> None:
+    project = Path(__file__).parents[2]
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    for setting in SMALL:
+        dotted, value = setting.split("=")
+        section, key = dotted.split(".")
+        params[section][key] = yaml.safe_load(value)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (tmp_path / "dvc.yaml").write_text((project / "dvc.yaml").read_text())
+    for name in ("pipelines", "models"):
+        (tmp_path / name).symlink_to(project / name)
+    (tmp_path / "data" / "raw").mkdir(parents=True)
+    (tmp_path / "data" / "raw" / ".gitkeep").touch()
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"], [sys.executable, "-m", "dvc", "repro", "-q"]):
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+        assert result.returncode == 0, result.stdout + result.stderr
+    card = json.loads((tmp_path / "data" / "dataset" / "card.json").read_text())
+    assert card["content_hash"] == finished.summary["dataset_hash"]
+    assert json.loads((tmp_path / "data" / "training" / "metrics.json").read_text()) == finished.read("training/metrics.json")
+    assert json.loads((tmp_path / "data" / "gates.json").read_text()) == finished.read("gates.json")
+
+
+@pytest.mark.parametrize("sessions", [12])
+def test_too_few_trades_train_nothing_and_say_how_many_are_missing(tmp_path: Path, sessions: int) -> None:
+    data = str(tmp_path / "data")
+    result = amiral("run", "--json", "--synthetic", "--data", data, "--set", f"synthetic.sessions={sessions}")
+    assert result.returncode == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["verdicts"] == []
+    assert f"{summary['trades']} of 500 clean trades, {500 - summary['trades']} missing" in " ".join(summary["details"])
