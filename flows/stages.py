@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from models.results import Evaluation, Verdict
     from pipelines.baseline.replay import ReplayResult
     from pipelines.market.inputs import MarketInputs
-    from pipelines.snapshots.store import SnapshotStore
 
 SIGNALS_FILE, OUTCOMES_FILE = "signals.parquet", "outcomes.parquet"
 EVALUATION_FILE, MODEL_FILE, CARD_FILE = "evaluation.json", "model.onnx", "card.json"
@@ -45,25 +44,23 @@ class Context:
 
 def ingest(context: Context, source: Source) -> dict[str, Any]:
     """Bring the closed trades together: from the bot's snapshots, or from the replay of bars."""
-    content: dict[str, Any] = {"source": source.text, "kind": source.kind, "notes": [], "replay": None, "ingest": None}
     if source.kind == "snapshots":
-        content["ingest"] = ingest_sources(context, snapshot_files(context.layout.raw))
-        _write_trades(context, _store(context).trades())
-    else:
-        result, notes = replay_source(context, source)
-        content |= {"replay": result.report.to_dict(), "notes": list(notes)}
-        _write_trades(context, join(result.signals, result.outcomes))
-    write_json(context.layout.ingest, content)
-    return content
+        return ingest_records(context, snapshot_files(context.layout.raw), source.text)
+    result, notes = replay_source(context, source)
+    found = {"source": source.text, "kind": source.kind, "notes": list(notes), "replay": result.report.to_dict(), "ingest": None}
+    return _leave(context, join(result.signals, result.outcomes), found)
 
 
-def ingest_sources(context: Context, sources: Sequence[Path]) -> dict[str, Any]:
-    """Merge files and folders of records into the store of snapshots."""
+def ingest_records(context: Context, sources: Sequence[Path], text: str) -> dict[str, Any]:
+    """Merge files and folders of records into the store; its closed trades become those of the present run."""
     from pipelines.snapshots.ingest import ingest as ingest_files
+    from pipelines.snapshots.store import SnapshotStore
 
+    store = SnapshotStore(context.layout.snapshots)
     with context.reporter.step("Ingesting snapshots") as advance:
-        report = ingest_files(sources, _store(context), context.layout.quarantine, context.settings.snapshots, progress=advance)
-    return report.to_dict()
+        report = ingest_files(sources, store, context.layout.quarantine, context.settings.snapshots, progress=advance)
+    found = {"source": text, "kind": "snapshots", "notes": [], "replay": None, "ingest": report.to_dict()}
+    return _leave(context, store.trades(), found)
 
 
 def replay_source(context: Context, source: Source) -> tuple[ReplayResult, tuple[str, ...]]:
@@ -274,15 +271,11 @@ def _ingested(context: Context) -> dict[str, Any]:
     return content
 
 
-def _store(context: Context) -> SnapshotStore:
-    from pipelines.snapshots.store import SnapshotStore
-
-    return SnapshotStore(context.layout.snapshots)
-
-
-def _write_trades(context: Context, trades: Trades) -> None:
+def _leave(context: Context, trades: Trades, found: dict[str, Any]) -> dict[str, Any]:
     trades.signals.write(context.layout.trades / SIGNALS_FILE)
     trades.outcomes.write(context.layout.trades / OUTCOMES_FILE)
+    write_json(context.layout.ingest, found)
+    return found
 
 
 def read_evaluation(context: Context, target: str) -> Evaluation:

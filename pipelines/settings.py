@@ -37,11 +37,22 @@ def _clock_time(value: object) -> object:
     return value
 
 
+def _date(value: object) -> object:
+    """Read "YYYY-MM-DD" as text: DVC knows no YAML dates."""
+    if isinstance(value, str):
+        try:
+            return dt.date.fromisoformat(value)
+        except ValueError:
+            return value
+    return value
+
+
 def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
 ClockTime = Annotated[dt.time, BeforeValidator(_clock_time)]
+Date = Annotated[dt.date, BeforeValidator(_date)]
 
 
 class Section(BaseModel):
@@ -97,7 +108,7 @@ class Options(Section):
 
 class Synthetic(Section):
     sessions: Count
-    start: dt.date
+    start: Date
     bar_minutes: Literal[1, 5]
     edge: NonNegative
     start_price: Positive

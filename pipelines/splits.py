@@ -104,7 +104,7 @@ def temporal_split(start: Times, end: Times, settings: Splits) -> TemporalSplit:
         raise DataRefusedError(f"{size} trade(s) cannot be cut into train, validation and test", remedy="collect more trades")
     embargo = embargo_ns(settings)
     train = _ending_before(start, end, 0, train_end, embargo)
-    development = _ending_before(start, end, 0, test_start, 0)
+    development = _ending_before(start, end, 0, test_start, embargo)
     if not len(train):
         raise DataRefusedError(
             f"purging leaves none of {train_end} training trades",

@@ -79,11 +79,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON with sorted keys, atomically; the same content gives the same bytes.
+    """Write JSON atomically, keys in the order given; the same content gives the same bytes.
 
     NumPy values become plain ones; NaN and infinity, which JSON lacks, become null.
     """
-    write_text(path, json.dumps(_plain(content), sort_keys=True, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
@@ -21,19 +23,28 @@ MAX_CLUSTERS = 8
 TICK = 0.25
 """Index points per tick; the same for ES, MES, NQ and MNQ."""
 
+MAX_WHOLE = 2**53
+"""Largest whole number that a table column (float64) holds exactly."""
+
 POINT_VALUE = {"ES": 50.0, "MES": 5.0, "NQ": 20.0, "MNQ": 2.0}
 """USD per index point and contract."""
 
 
+_SEMANTIC = re.compile(r"[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}")
+
+
 def _utc(value: dt.datetime) -> dt.datetime:
-    return value.astimezone(dt.UTC)
-
-
-def _version(value: str) -> str:
     try:
-        major, minor, _ = (int(part) for part in value.split("."))
-    except ValueError:
-        raise ValueError(f"schema version {value!r} must look like {SCHEMA_VERSION}") from None
+        return value.astimezone(dt.UTC)
+    except OverflowError:
+        raise ValueError(f"{value.isoformat()} lies outside the years 1 to 9999 in UTC") from None
+
+
+@lru_cache(maxsize=64)
+def _version(value: str) -> str:
+    if not _SEMANTIC.fullmatch(value):
+        raise ValueError(f"schema version {value[:40]!r} must look like {SCHEMA_VERSION}")
+    major, minor, _ = (int(part) for part in value.split("."))
     own_major, own_minor, _ = (int(part) for part in SCHEMA_VERSION.split("."))
     if (major, minor) > (own_major, own_minor):
         raise ValueError(f"schema version {value} is newer than {SCHEMA_VERSION}, which this Amiral reads; upgrade Amiral and ingest again")
@@ -54,7 +65,9 @@ Level = Annotated[float, Field(gt=0.0)]
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Signed = Annotated[float, Field(ge=-1.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
-CountOrZero = Annotated[int, Field(ge=0)]
+Whole = Annotated[int, Field(ge=-MAX_WHOLE, le=MAX_WHOLE)]
+CountOrZero = Annotated[int, Field(ge=0, le=MAX_WHOLE)]
+Count = Annotated[int, Field(ge=1, le=MAX_WHOLE)]
 TradeId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,80}$")]
 SchemaVersion = Annotated[str, AfterValidator(_version)]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipelines.contracts.base import (
     POINT_VALUE,
+    TICK,
     Contract,
+    Count,
     CountOrZero,
     NonNegative,
     Price,
@@ -20,6 +23,22 @@ from pipelines.contracts.signal import Signal
 
 MONEY_TOLERANCE = 0.01
 """USD by which a stated PnL may differ from the one that prices, size and commission give."""
+
+
+R_TOLERANCE = 0.01
+"""R, or ticks per contract, by which a stated result may differ from the one that the prices give."""
+
+
+def _json_only(value: dict[str, Any]) -> dict[str, Any]:
+    if value:
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"not plain JSON: {error}") from None
+    return value
+
+
+PostTrade = Annotated[dict[str, Any], AfterValidator(_json_only)]
 
 
 class ExecutionQuality(Contract):
@@ -43,7 +62,7 @@ class Outcome(Contract):
     order_type: Literal["MKT", "LMT", "STP", "STP_LMT", "TRAIL"] | None = None
     price_requested: Price | None = Field(None, description="index points")
     entry_price: Price = Field(description="fill, index points")
-    quantity_filled: Annotated[int, Field(ge=1)] = Field(description="contracts")
+    quantity_filled: Count = Field(description="contracts")
     execution_time_ms: NonNegative | None = Field(None, description="ms")
     slippage_ticks: float | None = Field(None, description="ticks at entry, adverse > 0")
     bid_at_fill: Price | None = Field(None, description="index points")
@@ -66,14 +85,14 @@ class Outcome(Contract):
     ambiguous_bar: bool | None = Field(None, description="stop and target lay inside the exit bar; the stop was assumed")
     execution_quality: ExecutionQuality = ExecutionQuality()
     trade_outcome: Literal["win", "loss", "breakeven"]
-    post_trade: dict[str, Any] = Field(default_factory=dict, description="T4, audit only")
+    post_trade: PostTrade = Field(default_factory=dict, description="T4, audit only")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.exit_time < self.entry_time:
             raise ValueError(f"exit_time {self.exit_time.isoformat()} is before entry_time {self.entry_time.isoformat()}")
         expected = self.gross_pnl - self.commission
-        if abs(self.net_pnl - expected) > MONEY_TOLERANCE:
+        if not abs(self.net_pnl - expected) <= MONEY_TOLERANCE:
             raise ValueError(f"net_pnl {self.net_pnl} differs from gross_pnl - commission = {expected}")
         sign = "win" if self.net_pnl > 0 else "loss" if self.net_pnl < 0 else "breakeven"
         if self.trade_outcome != sign:
@@ -103,7 +122,12 @@ def pair_problem(signal: Signal, outcome: Outcome) -> str | None:
         return f"entry_time {outcome.entry_time.isoformat()} is before decision_time {signal.decision_time.isoformat()}"
     side = 1.0 if signal.battle_navale.direction == "LONG" else -1.0
     move = side * (outcome.exit_price - outcome.entry_price)
+    if not abs(move / TICK - outcome.pnl_ticks) <= R_TOLERANCE:
+        return f"pnl_ticks {outcome.pnl_ticks} differs from {move / TICK}, which prices and side give"
     gross = move * POINT_VALUE[signal.symbol] * outcome.quantity_filled
-    if abs(gross - outcome.gross_pnl) > MONEY_TOLERANCE:
+    if not abs(gross - outcome.gross_pnl) <= MONEY_TOLERANCE:
         return f"gross_pnl {outcome.gross_pnl} differs from {gross}, which prices, side and size give"
+    realized = outcome.net_pnl / signal.execution_context.max_risk_dollars
+    if not abs(realized - outcome.realized_r) <= R_TOLERANCE:
+        return f"realized_r {outcome.realized_r} differs from {realized}, which net_pnl and max_risk_dollars give"
     return None

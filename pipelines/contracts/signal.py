@@ -6,6 +6,7 @@ known later belongs to `Outcome`, so an outcome cannot leak into a feature by co
 
 from __future__ import annotations
 
+from operator import le, lt
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -14,6 +15,7 @@ from pipelines.contracts.base import (
     MAX_CLUSTERS,
     WINDOW_BARS,
     Contract,
+    Count,
     CountOrZero,
     Level,
     NonNegative,
@@ -23,6 +25,7 @@ from pipelines.contracts.base import (
     TradeId,
     Unit,
     Utc,
+    Whole,
 )
 
 Symbol = Literal["ES", "MES", "NQ", "MNQ"]
@@ -50,13 +53,20 @@ class BarWindow(Contract):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        starts = self.start
-        if any(later <= earlier for earlier, later in zip(starts, starts[1:], strict=False)):
+        starts, high, low = self.start, self.high, self.low
+        # Plain loops would cost more than all the rest of validating a signal.
+        if not all(map(lt, starts, starts[1:])):
             raise ValueError("bars.start must be strictly increasing")
+        inside = (map(le, low, self.open), map(le, self.open, high), map(le, low, self.close), map(le, self.close, high))
+        if not all(map(all, inside)):
+            raise ValueError(self._first_bar_out_of_order())
+        return self
+
+    def _first_bar_out_of_order(self) -> str:
         for index, (o, h, low, c) in enumerate(zip(self.open, self.high, self.low, self.close, strict=True)):
             if not (low <= o <= h and low <= c <= h):
-                raise ValueError(f"bar {index}: open {o}, high {h}, low {low}, close {c}; low <= open, close <= high must hold")
-        return self
+                return f"bar {index}: open {o}, high {h}, low {low}, close {c}; low <= open, close <= high must hold"
+        raise AssertionError("every bar is in order")
 
 
 class OrderFlow(Contract):
@@ -221,7 +231,7 @@ class ExecutionContext(Contract):
     """What the strategy plans to do, and when in the session (DOMAIN A.6, T0 part)."""
 
     entry_reason: str = ""
-    planned_size: Annotated[int, Field(ge=1)] = Field(description="contracts")
+    planned_size: Count = Field(description="contracts")
     stop_loss_price: Price = Field(description="index points")
     take_profit_price: Price = Field(description="index points")
     stop_ticks: Annotated[float, Field(gt=0.0)] = Field(description="ticks")
@@ -229,8 +239,8 @@ class ExecutionContext(Contract):
     risk_reward_ratio: Annotated[float, Field(gt=0.0)]
     max_risk_dollars: Annotated[float, Field(gt=0.0)] = Field(description="USD, the denominator of R")
     session_phase: Literal["overnight", "pre_market", "open", "morning", "lunch", "midday", "afternoon", "close", "after_hours"]
-    time_since_open_minutes: int | None = Field(None, description="minutes; negative before the open")
-    time_to_close_minutes: int | None = Field(None, description="minutes")
+    time_since_open_minutes: Whole | None = Field(None, description="minutes; negative before the open")
+    time_to_close_minutes: Whole | None = Field(None, description="minutes")
     day_of_week: Annotated[int, Field(ge=0, le=6)] | None = Field(None, description="Monday 0, New York")
     month_of_year: Annotated[int, Field(ge=1, le=12)] | None = None
     week_of_month: Annotated[int, Field(ge=1, le=6)] | None = None

@@ -107,6 +107,7 @@ class SignalTable:
     clusters: NDArray[np.float64]
 
     def __post_init__(self) -> None:
+        _check_columns(self.frame, SIGNAL_COLUMNS, "signals")
         size = len(self.frame)
         wanted = (size, WINDOW_BARS, len(BAR_FIELDS)), (size, MAX_CLUSTERS)
         if (self.bars.shape, self.clusters.shape) != wanted:
@@ -133,11 +134,12 @@ class SignalTable:
         bars = np.array(
             [[s.bars.start, s.bars.open, s.bars.high, s.bars.low, s.bars.close, s.bars.volume] for s in signals], dtype=np.float64
         )
+        bars += 0.0  # one zero of the two
         clusters = np.full((len(signals), MAX_CLUSTERS), np.nan)
         for row, signal in zip(clusters, signals, strict=True):
             levels = signal.market_structure.volume_clusters
             row[: len(levels)] = levels
-        return cls(flatten(list(signals), SIGNAL_COLUMNS), np.ascontiguousarray(bars.transpose(0, 2, 1)), clusters)
+        return cls(flatten(signals, SIGNAL_COLUMNS), np.ascontiguousarray(bars.transpose(0, 2, 1)), clusters)
 
     def to_dicts(self) -> Iterator[dict[str, Any]]:
         """Yield the signals as nested plain dicts, as they stand in JSONL."""
@@ -201,6 +203,9 @@ class OutcomeTable:
 
     frame: pd.DataFrame
 
+    def __post_init__(self) -> None:
+        _check_columns(self.frame, OUTCOME_COLUMNS, "outcomes")
+
     def __len__(self) -> int:
         return len(self.frame)
 
@@ -217,7 +222,7 @@ class OutcomeTable:
     @classmethod
     def from_records(cls, outcomes: Sequence[Outcome]) -> Self:
         """Flatten validated outcomes."""
-        return cls(flatten(list(outcomes), OUTCOME_COLUMNS)) if outcomes else cls.empty()
+        return cls(flatten(outcomes, OUTCOME_COLUMNS)) if outcomes else cls.empty()
 
     def to_dicts(self) -> Iterator[dict[str, Any]]:
         """Yield the outcomes as nested plain dicts, as they stand in JSONL."""
@@ -309,6 +314,19 @@ def _text_bytes(series: pd.Series) -> bytes:
     return missing.tobytes() + "\x1f".join(texts).encode()
 
 
+def _check_columns(frame: pd.DataFrame, columns: tuple[Column, ...], name: str) -> None:
+    """Refuse a table with a column too many, too few or out of place: the whitelist that keeps T0 apart."""
+    wanted = [column.path for column in columns]
+    found = list(frame.columns)
+    if found != wanted:
+        unknown, missing = sorted(set(found) - set(wanted)), sorted(set(wanted) - set(found))
+        raise ContractError(
+            f"table {name!r}: unknown columns {unknown[:5]}, missing columns {missing[:5]}",
+            limit="the columns of the contract in their order",
+            remedy="build the table with `of`, which orders and completes it",
+        )
+
+
 def _fixed(table: arrow.Table, name: str, rows: int, width: int) -> NDArray[np.float64]:
     values = table.column(name).combine_chunks()
     if isinstance(values, arrow.ChunkedArray):
@@ -318,4 +336,6 @@ def _fixed(table: arrow.Table, name: str, rows: int, width: int) -> NDArray[np.f
 
 
 def _write_table(path: Path, table: arrow.Table) -> None:
-    write_atomically(path, lambda temporary: parquet.write_table(table, temporary, compression="zstd"))
+    # Chunks may shape the pages of the file; without them the same rows give the same bytes.
+    whole = table.combine_chunks()
+    write_atomically(path, lambda temporary: parquet.write_table(whole, temporary, compression="zstd"))

@@ -28,7 +28,6 @@ OVERNIGHT, PRE_MARKET, OPEN, MIDDAY, AFTERNOON, CLOSE, AFTER_HOURS = range(len(P
 _PHASE_STARTS = np.array([240, 570, 630, 840, 930, 960])
 """Minutes of the New York day at which PRE_MARKET .. AFTER_HOURS begin (DOMAIN B.10)."""
 
-_SECONDS_PER_DAY = 86_400
 _DAYS_BETWEEN_SESSIONS = 14
 """Calendar days that surely hold the next regular session (the longest closure since 2007 had 4)."""
 

@@ -148,7 +148,7 @@ def _read(path: Path, read: Callable[[Path], Table], empty: Callable[[], Table])
         return empty()
     try:
         return read(path)
-    except (arrow.ArrowException, OSError, ContractError, KeyError, ValueError) as error:
+    except (arrow.ArrowException, OSError, ContractError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StorageError(
             f"{path} cannot be read: {reason[:200]}",

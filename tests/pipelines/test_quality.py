@@ -160,7 +160,7 @@ def test_stale_option_levels() -> None:
     report = judge(changed(trades, signals={"market_structure.options_asof": asof}))
     assert report.stale_options_share == pytest.approx(2 / 7)
     assert not check(report, "stale option levels").ok
-    none = judge(changed(trades, signals={"market_structure.options_asof": pd.Series(pd.NaT, index=range(8))}))
+    none = judge(changed(trades, signals={"market_structure.options_asof": pd.Series([pd.NaT] * 8, dtype="datetime64[us, UTC]")}))
     assert none.stale_options_share is None
     assert check(none, "stale option levels").ok
 

@@ -138,6 +138,15 @@ def test_shares_of_the_temporal_split() -> None:
     assert split.test.tolist() == list(range(800, 1000))
 
 
+def test_a_long_early_test_interval_is_not_hidden_by_a_short_later_one() -> None:
+    start, end = np.array([0, 50, 60]), np.array([100, 51, 70])
+    with pytest.raises(LeakageError, match=r"training row 2 .* meets test row 0"):
+        assert_no_leakage(np.array([2]), np.array([0, 1]), start, end)
+    assert_no_leakage(np.array([2]), np.array([1]), start, end, embargo=8)
+    with pytest.raises(LeakageError):
+        assert_no_leakage(np.array([2]), np.array([1]), start, end, embargo=9)
+
+
 def test_the_audit_names_the_pair_and_the_remedy() -> None:
     start = np.array([0, 10, 20]) * HOUR
     with pytest.raises(LeakageError) as error:

@@ -106,7 +106,8 @@ def test_the_type_may_stand_anywhere(place: Place) -> None:
 def test_a_line_being_written_waits_until_it_is_whole(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     place = Place(tmp_path_factory.mktemp("tail"))
     whole = line(SIGNAL) + line(OUTCOME)
-    cut = data.draw(st.integers(0, len(whole)))
+    telling = [0, 1, len(line(SIGNAL)) - 1, len(line(SIGNAL)), len(whole) - 2, len(whole) - 1]
+    cut = data.draw(st.sampled_from(telling) | st.integers(0, len(whole)))
     path = write(place.raw / "day.jsonl", [whole[:cut]])
     report = place.ingest()
     # Written so far: whole lines count, and so does a whole object whose end of line is still missing.
