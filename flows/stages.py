@@ -59,7 +59,7 @@ def ingest_records(context: Context, sources: Sequence[Path], text: str) -> dict
     store = SnapshotStore(context.layout.snapshots)
     with context.reporter.step("Ingesting snapshots") as advance:
         report = ingest_files(sources, store, context.layout.quarantine, context.settings.snapshots, progress=advance)
-    found = {"source": text, "kind": "snapshots", "notes": [], "replay": None, "ingest": report.to_dict()}
+    found: dict[str, Any] = {"source": text, "kind": "snapshots", "notes": [], "replay": None, "ingest": report.to_dict()}
     return _leave(context, store.trades(), found)
 
 

@@ -59,6 +59,14 @@ def test_outliers_in_the_test_part_leave_the_fitted_model_as_it_was(trained: Tra
         assert before.evaluation.test_score != after.evaluation.test_score
 
 
+def test_the_final_model_does_not_see_the_validation_part(trained: Trained, skilled: Dataset, settings: Settings) -> None:
+    evaluation = trained[0].evaluation
+    between = np.arange(evaluation.train_rows.max() + 1, evaluation.test_rows.min())
+    poisoned = train(with_features(skilled, between, 1.0), settings)[0].evaluation
+    assert poisoned.coefficients == evaluation.coefficients
+    assert poisoned.validation_score != evaluation.validation_score
+
+
 def test_outliers_in_a_fold_change_no_earlier_fold(trained: Trained, skilled: Dataset, settings: Settings) -> None:
     evaluation = trained[0].evaluation
     last = evaluation.oof_rows[evaluation.oof_folds == 4]

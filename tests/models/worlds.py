@@ -32,20 +32,34 @@ def make_dataset(count: int, seed: int, *, auc: float = 0.5, missing: float = 0.
     win = rng.random(count) < expit(_intercept(slope) + slope * driver)
     features = 2.0 * stats.norm.cdf(latent) - 1.0
     features[rng.random(features.shape) < missing] = np.nan
-    return of_arrays(features, win.astype(float), rng, source=source)
+    return of_realized_r(features, np.where(win, 2.0, -1.0) - COMMISSION / RISK, rng, source=source)
 
 
-def of_arrays(features: np.ndarray, win: np.ndarray, rng: np.random.Generator, *, source: str = "simulated") -> Dataset:
-    """A dataset of these features and labels, in time order."""
-    count = len(win)
+def make_clock_dataset(count: int, seed: int) -> Dataset:
+    """No edge at all: every trade is worth 0 R on average, but the clock tells how it is likely to end.
+
+    With little time left the session closes the trade near its entry, with even odds; otherwise it
+    wins two R in one case of three.
+    """
+    rng = np.random.default_rng(seed)
+    features = rng.uniform(-1, 1, (count, 12))
+    time_left = (1.0 - features[:, FEATURES.index("session_time")]) / 2.0
+    barrier = np.where(rng.random(count) < 1 / 3, 2.0, -1.0)
+    realized_r = np.where(rng.random(count) < time_left, barrier, rng.normal(0.0, 0.3, count))
+    return of_realized_r(features, realized_r, rng)
+
+
+def of_realized_r(features: np.ndarray, realized_r: np.ndarray, rng: np.random.Generator, *, source: str = "simulated") -> Dataset:
+    """A dataset of these features and results, in time order."""
+    count = len(realized_r)
+    win = (realized_r > 0).astype(float)
     start = decision_times(count)
     bars = rng.integers(1, 11, count)
-    realized_r = np.where(win > 0, 2.0, -1.0) - COMMISSION / RISK
     targets = pd.DataFrame(
         {
             "signal_quality": win,
             "profitability": win,
-            "strong_signal": win,
+            "strong_signal": (realized_r >= 1.0).astype(float),
             "net_pnl": realized_r * RISK,
             "realized_r": realized_r,
             "signal_strength": np.clip((realized_r + 1.0) / 3.0, 0.0, 1.0),

@@ -11,7 +11,7 @@ from models.results import Evaluation, GateResult, Verdict
 from models.training import TrainedModel, train
 from pipelines.dataset import Dataset
 from pipelines.settings import Settings
-from tests.models.worlds import make_dataset
+from tests.models.worlds import make_clock_dataset, make_dataset
 
 GATES = (
     "promotable_trades",
@@ -19,6 +19,7 @@ GATES = (
     "out_of_fold_skill",
     "test_skill",
     "test_score",
+    "money_skill",
     "train_test_gap",
     "fold_deviation",
     "onnx_parity",
@@ -91,9 +92,17 @@ def test_predictions_without_skill_are_refused(
 ) -> None:
     noise = np.random.default_rng(0).permutation(getattr(good, field))
     verdict = judge(replace(good, **{field: noise}), skilled, settings, parity=0.0)
-    assert [item.name for item in verdict.gates if not item.passed] == [name]
+    assert [item.name for item in verdict.gates if not item.passed] == [name, "money_skill"]
     assert reason in verdict.reasons[0]
     assert "is not above 0.5" in verdict.reasons[0]
+
+
+def test_knowing_the_label_without_earning_more_is_refused(good: Evaluation, skilled: Dataset, settings: Settings) -> None:
+    # The label stays as predictable as it was, but what a trade pays is drawn afresh.
+    paid = np.random.default_rng(0).permutation(skilled.target("realized_r"))
+    verdict = judge(good, Dataset(skilled.frame.assign(**{"target.realized_r": paid}), skilled.card), settings, parity=0.0)
+    assert [item.name for item in verdict.gates if not item.passed] == ["money_skill"]
+    assert "higher scores do not surely bring a higher realised R" in verdict.reasons[0]
 
 
 @pytest.mark.parametrize(("count", "allowed"), [(1000, True), (999, False), (500, False)])
@@ -158,9 +167,24 @@ def candidates(dataset: Dataset, settings: Settings) -> set[str]:
     return {verdict.target for verdict in verdicts if verdict.candidate}
 
 
-@pytest.mark.parametrize("count", [1200, 4000])
-def test_without_an_edge_nothing_becomes_candidate_in_20_of_20_worlds(count: int, settings: Settings) -> None:
-    assert [candidates(make_dataset(count, seed, auc=0.5), settings) for seed in range(20)] == [set()] * 20
+def test_without_an_edge_nothing_becomes_candidate_in_20_of_20_worlds(settings: Settings) -> None:
+    assert [candidates(make_dataset(4000, seed, auc=0.5), settings) for seed in range(20)] == [set()] * 20
+
+
+def test_without_an_edge_few_trades_make_no_candidate_either(settings: Settings) -> None:
+    assert [candidates(make_dataset(1200, seed, auc=0.5), settings) for seed in range(10)] == [set()] * 10
+
+
+def test_a_model_that_knows_the_clock_but_earns_nothing_is_no_candidate(settings: Settings) -> None:
+    learned = 0
+    for seed in range(8):
+        dataset = make_clock_dataset(4000, seed)
+        profitability = train(dataset, settings)[1].evaluation
+        verdict = judge(profitability, dataset, settings, parity=0.0)
+        learned += gate(verdict, "out_of_fold_skill").passed and gate(verdict, "test_skill").passed
+        assert candidates(dataset, settings) == set()
+    # The label is learned nearly always, so it is the money gate that refuses.
+    assert learned >= 6
 
 
 def test_a_known_edge_becomes_candidate_in_at_least_18_of_20_worlds(settings: Settings) -> None:
