@@ -50,6 +50,10 @@ def to_onnx(pipeline: Pipeline, kind: Kind) -> bytes:
     inputs = [(INPUT, FloatTensorType([None, len(FEATURES)]))]
     # The default graph name is a random one.
     model = convert_sklearn(pipeline, "amiral", inputs, target_opset=OPSET, options=options)
+    # The converter collects the operator sets in a Python set, whose order changes from process to process.
+    operator_sets = sorted(((item.domain, item.version) for item in model.opset_import), reverse=True)
+    for item, (domain, version) in zip(model.opset_import, operator_sets, strict=True):
+        item.domain, item.version = domain, version
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 

@@ -15,13 +15,25 @@ NAN = float("nan")
 
 
 def score(kind: Kind, outcome: Floats, predictions: Floats) -> float:
-    """ROC-AUC of a classifier, Spearman correlation of a regression; NaN where it is not defined."""
-    return auc(outcome, predictions) if kind == "classification" else spearman(outcome, predictions)
+    """ROC-AUC of a classifier, Pearson correlation of a regression; NaN where it is not defined.
+
+    The regression is judged on realised R, and not by rank: without any edge the mean of R is the
+    same for every trade, but its median is not. Most trades lose one R and few win two; a trade
+    that the session's end closes early lands in between. Ranks reward a model for knowing the clock.
+    """
+    return auc(outcome, predictions) if kind == "classification" else pearson(outcome, predictions)
 
 
 def auc(outcome: Floats, predictions: Floats) -> float:
     """Chance that a positive example scores above a negative one, ties half; NaN with one class only."""
     return float(sk.roc_auc_score(outcome, predictions)) if _both_classes(outcome) else NAN
+
+
+def pearson(outcome: Floats, predictions: Floats) -> float:
+    """Linear correlation; NaN when one side does not vary."""
+    if len(outcome) < 3 or np.ptp(outcome) == 0.0 or np.ptp(predictions) == 0.0:
+        return NAN
+    return float(np.corrcoef(outcome, predictions)[0, 1])
 
 
 def spearman(outcome: Floats, predictions: Floats) -> float:
@@ -59,13 +71,12 @@ def classification(outcome: Floats, probability: Floats, taken: NDArray[np.bool_
 
 def regression(outcome: Floats, predictions: Floats, target: Floats) -> dict[str, float]:
     """Metrics of a regression: errors against its target, correlations with the outcome it is judged on."""
-    varies = np.ptp(predictions) > 0.0 and np.ptp(outcome) > 0.0
     return {
         "mae": float(np.mean(np.abs(predictions - target))),
         "rmse": float(np.sqrt(np.mean((predictions - target) ** 2))),
         "r2": float(sk.r2_score(target, predictions)) if len(target) > 1 else NAN,
+        "pearson": pearson(outcome, predictions),
         "spearman": spearman(outcome, predictions),
-        "pearson": float(np.corrcoef(outcome, predictions)[0, 1]) if varies else NAN,
     }
 
 

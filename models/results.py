@@ -47,7 +47,7 @@ class GateResult:
 class Evaluation:
     """How one trained model scored, fold by fold and in time order.
 
-    The score is the ROC-AUC of a classifier or the Spearman correlation of a regression with
+    The score is the ROC-AUC of a classifier or the linear correlation of a regression with
     realised R. Rows are positions in the dataset, which is sorted by decision time.
 
     Attributes
@@ -100,7 +100,7 @@ class Evaluation:
     @property
     def score_name(self) -> str:
         """What the scores are."""
-        return "ROC-AUC" if self.kind == "classification" else "Spearman correlation with realised R"
+        return "ROC-AUC" if self.kind == "classification" else "correlation with realised R"
 
     def to_json(self) -> str:
         """Write JSON text; floats keep every bit, NaN becomes null."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
 
 from models.gates import overfitting, skill, sufficiency
 from models.gates.parity import onnx_parity
@@ -47,11 +48,15 @@ def judge(evaluation: Evaluation, dataset: Dataset, settings: Settings, *, parit
         ("out_of_fold_skill", lambda: skill.skill_out_of_fold(evaluation, dataset, gates, rng())),
         ("test_skill", lambda: skill.skill_on_test(evaluation, dataset, gates, rng())),
         ("test_score", lambda: skill.score_on_test(evaluation, gates)),
+        ("money_skill", lambda: skill.money_skill(evaluation, dataset, gates, rng())),
         ("train_test_gap", lambda: overfitting.train_test_gap(evaluation, gates)),
         ("fold_deviation", lambda: overfitting.fold_deviation(evaluation, gates)),
         ("onnx_parity", lambda: onnx_parity(parity, settings.registry)),
     )
-    return Verdict(evaluation.target, evaluation.family, tuple(fail_closed(name, check) for name, check in checks))
+    # On one thread the sums have one order, so the bits do not depend on the number of cores.
+    with threadpool_limits(limits=1):
+        results = tuple(fail_closed(name, check) for name, check in checks)
+    return Verdict(evaluation.target, evaluation.family, results)
 
 
 def fail_closed(name: str, check: Callable[[], GateResult]) -> GateResult:

@@ -6,15 +6,13 @@ and both scores are functions of c:
 
 - ROC-AUC: with U[d, e] = number of (positive of day d, negative of day e) pairs in the right
   order (ties half), the AUC of a resample is c'Uc / (c'p c'n). Ties are exact.
-- Rank correlation: ranks are taken once over all rows; the correlation of the ranks follows from
-  per-day sums, which are linear in c.
+- Linear correlation: it follows from per-day sums of 1, x, y, xx, yy and xy, which are linear in c.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from models.results import Kind
 
@@ -28,7 +26,7 @@ def bootstrap_scores(kind: Kind, outcome: Floats, predictions: Floats, counts: F
     Parameters
     ----------
     kind
-        Decides between ROC-AUC and rank correlation.
+        Decides between ROC-AUC and linear correlation.
     outcome, predictions
         Shape (n,).
     counts
@@ -43,7 +41,7 @@ def bootstrap_scores(kind: Kind, outcome: Floats, predictions: Floats, counts: F
     """
     if kind == "classification":
         return _aucs(outcome, predictions, counts, day_index)
-    return _rank_correlations(outcome, predictions, counts, day_index)
+    return _correlations(outcome, predictions, counts, day_index)
 
 
 def draw_days(days: int, samples: int, block: int, rng: np.random.Generator) -> Floats:
@@ -88,13 +86,16 @@ def _ordered_pairs(predictions: Floats, positive: NDArray[np.bool_], day_index: 
     return pairs
 
 
-def _rank_correlations(outcome: Floats, predictions: Floats, counts: Floats, day_index: Ints) -> Floats:
-    x = stats.rankdata(predictions) / len(predictions) - 0.5
-    y = stats.rankdata(outcome) / len(outcome) - 0.5
+def _correlations(outcome: Floats, predictions: Floats, counts: Floats, day_index: Ints) -> Floats:
+    if np.ptp(outcome) == 0.0 or np.ptp(predictions) == 0.0:
+        return np.full(len(counts), np.nan)
+    # Standardised, so that rounding is of one size whatever the units are.
+    x, y = ((values - values.mean()) / values.std() for values in (predictions, outcome))
     terms = (np.ones(len(x)), x, y, x * x, y * y, x * y)
     sums = np.stack([np.bincount(day_index, weights=term, minlength=counts.shape[1]) for term in terms], axis=1)
     n, sx, sy, sxx, syy, sxy = (counts @ sums).T
-    spread = (n * sxx - sx**2) * (n * syy - sy**2)
-    # Rounding leaves a tiny spread where nothing varies.
-    varies = spread > 1e-12 * np.maximum(n, 1.0) ** 4
-    return np.divide(n * sxy - sx * sy, np.sqrt(np.maximum(spread, 0.0)), out=np.full(len(n), np.nan), where=varies)
+    spread_x, spread_y = n * sxx - sx**2, n * syy - sy**2
+    # Rounding leaves a tiny spread where a resample does not vary.
+    varies = np.minimum(spread_x, spread_y) > 1e-9 * n**2
+    spread = np.sqrt(np.maximum(spread_x, 0.0) * np.maximum(spread_y, 0.0))
+    return np.divide(n * sxy - sx * sy, spread, out=np.full(len(n), np.nan), where=varies)

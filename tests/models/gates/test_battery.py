@@ -66,9 +66,9 @@ def test_the_same_evaluation_gets_the_same_verdict(good: Evaluation, skilled: Da
         (
             "train_test_gap",
             {"train_score": 0.90, "test_score": 0.75},
-            "falls from 0.900 in training to 0.750 on the test part; the gap 0.150 is above 0.1",
+            "goes from 0.900 in training to 0.750 on the test part; the gap of 0.150 AUC points is above 0.1",
         ),
-        ("fold_deviation", {"fold_scores": (0.5, 0.7, 0.5, 0.7, 0.6)}, "the 5 fold scores deviate by 0.100, above 0.05"),
+        ("fold_deviation", {"fold_scores": (0.5, 0.7, 0.5, 0.7, 0.6)}, "the 5 fold scores deviate by 0.100 AUC points, above 0.05"),
     ],
 )
 def test_each_gate_refuses_alone_and_says_why(
