@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.performance import Performance
+from pipelines.storage import json_text
 
 Kind = Literal["classification", "regression"]
 
@@ -104,7 +105,7 @@ class Evaluation:
 
     def to_json(self) -> str:
         """Write JSON text; floats keep every bit, NaN becomes null."""
-        return _dump(self)
+        return json_text(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
@@ -133,31 +134,13 @@ class Verdict:
 
     def to_json(self) -> str:
         """Write JSON text; NaN becomes null."""
-        return _dump(self)
+        return json_text(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Verdict:
         """Read what `to_json` wrote."""
         values = json.loads(text)
         return cls(values["target"], values["family"], tuple(GateResult(**gate) for gate in values["gates"]))
-
-
-def _dump(value: Evaluation | Verdict) -> str:
-    return json.dumps(_plain(asdict(value)), indent=1, sort_keys=True, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """Bring nested results to what JSON knows: lists for arrays, null for NaN and infinity."""
-    match value:
-        case dict():
-            return {key: _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case np.ndarray() | np.generic():
-            return _plain(value.tolist())
-        case float() if not math.isfinite(value):
-            return None
-    return value
 
 
 def _restore(value: Any, annotation: str) -> Any:

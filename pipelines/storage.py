@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
 import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,23 +80,31 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically, keys in the order given; the same content gives the same bytes.
+    """Write `json_text` atomically."""
+    write_text(path, json_text(content))
 
-    NumPy values become plain ones; NaN and infinity, which JSON lacks, become null.
+
+def json_text(content: Any) -> str:
+    """Write JSON, keys in the order given; the same content gives the same text.
+
+    NumPy values become plain ones, times ISO 8601; NaN and infinity, which JSON lacks, become null.
     """
-    write_text(path, json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
+    return json.dumps(plain(content), indent=1, allow_nan=False) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Bring nested results to what JSON knows."""
     match value:
-        case dict():
-            return {str(key): _plain(item) for key, item in value.items()}
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
         case list() | tuple():
-            return [_plain(item) for item in value]
+            return [plain(item) for item in value]
         case float() if not math.isfinite(value):
             return None
+        case dt.date():
+            return value.isoformat()
     # NumPy arrays and scalars know their plain value; asking for it keeps NumPy out of this module.
-    return _plain(value.tolist()) if hasattr(value, "tolist") else value
+    return plain(value.tolist()) if hasattr(value, "tolist") else value
 
 
 def _write_text(path: Path, text: str) -> None:
