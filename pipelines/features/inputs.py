@@ -91,6 +91,11 @@ class FeatureInputs:
     def __len__(self) -> int:
         return len(self.side)
 
+    def rows(self, rows: slice) -> FeatureInputs:
+        """Some of the signals, without copying."""
+        values = {name: column[rows] for name, column in self.values.items()}
+        return FeatureInputs(values, self.side[rows], self.seconds[rows], self.options_age_s[rows], self.bars[rows], self.clusters[rows])
+
     @classmethod
     def of_table(cls, signals: SignalTable) -> FeatureInputs:
         """Read the columns of a table."""
