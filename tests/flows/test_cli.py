@@ -57,12 +57,15 @@ def test_replay_writes_jsonl_that_ingest_reads_and_train_uses(tmp_path: Path) ->
     trades = json.loads(replayed.stdout)["trades"]
     ingested = amiral("ingest", str(tmp_path / "jsonl"), "--json", "--data", str(other))
     assert ingested.returncode == 0, ingested.stderr
-    assert json.loads(ingested.stdout)["trades"] == trades
-    assert amiral("ingest", str(tmp_path / "jsonl"), "--json", "--data", str(other)).returncode == 0
-    trained = amiral(*small("train", "--json", "--data", str(data)))
-    assert trained.returncode == 0, trained.stderr
-    assert len(json.loads(trained.stdout)["verdicts"]) == 3
-    assert not (data / "mlflow").exists()
+    assert json.loads(ingested.stdout)["store"]["trades"] == trades
+    hashes = set()
+    for folder in (data, other):
+        trained = amiral(*small("train", "--json", "--data", str(folder)))
+        assert trained.returncode == 0, trained.stderr
+        assert len(json.loads(trained.stdout)["verdicts"]) == 3
+        assert not (folder / "mlflow").exists()
+        hashes.add(json.loads(trained.stdout)["training"]["dataset_hash"])
+    assert len(hashes) == 1
 
 
 def test_corrupted_data_stop_the_run_with_the_reason_and_their_own_status(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pipelines.contracts.outcome import Outcome
 from pipelines.contracts.signal import Signal
 from pipelines.contracts.tables import SignalTable
 from pipelines.features.inputs import SCALARS
-from pipelines.features.twelve import FEATURES, SIGNED_FEATURES, compute, compute_one
+from pipelines.features.twelve import BLOCK_ROWS, FEATURES, SIGNED_FEATURES, compute, compute_one
 from pipelines.settings import Features, load_settings
 from tests.factories import make_trades, signal_dict
 
@@ -64,6 +64,13 @@ def test_one_row_and_batch_agree() -> None:
     batch = compute(signals, SETTINGS)
     rows = np.array([compute_one(Signal.model_validate(record), SETTINGS) for record in signals.to_dicts()])
     np.testing.assert_allclose(rows, batch, rtol=0, atol=1e-12, equal_nan=True)
+
+
+def test_rows_do_not_depend_on_the_block_they_fall_into() -> None:
+    signals = make_trades(50, seed=4).signals
+    repeated = signals.take(np.arange(BLOCK_ROWS + 77) % 50)
+    once = compute(signals, SETTINGS)
+    np.testing.assert_allclose(compute(repeated, SETTINGS), once[np.arange(BLOCK_ROWS + 77) % 50], rtol=0, atol=1e-12, equal_nan=True)
 
 
 @given(st.integers(0, 10_000), st.lists(st.sampled_from(SCALARS), max_size=12), st.booleans())
