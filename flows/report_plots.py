@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -32,7 +33,7 @@ _VARIABLES = {
     **{colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)},
 }
 MARKERS = ("o", "s", "D")
-LINES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", (0, (5, 2)), (0, (2, 1.5)))
+LINES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 2)), (0, (2, 1.5)))
 
 _STYLE = {
     "svg.fonttype": "none",
@@ -182,8 +183,8 @@ def equity(name: str, times: NDArray[np.datetime64], curves: Sequence[Curve]) ->
         return _inline(figure, name)
 
 
-def _style(name: str) -> mpl.RcParams:
-    return mpl.rc_context({**_STYLE, "svg.hashsalt": name})  # type: ignore[return-value]
+def _style(name: str) -> AbstractContextManager[None]:
+    return mpl.rc_context({**_STYLE, "svg.hashsalt": name})
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

@@ -147,7 +147,7 @@ def walk(tape, rules, at, side, stop, target, kill, special):  # type: ignore[no
                 reason = SESSION
             mfe, mae, best_at, first = _touch(mfe, mae, best_at, first, min(move, target) if reason == TARGET else move, -move, stop, j)
             if reason >= 0:
-                return _ended(tape, e, j, reason, True, side, entry, gain, mfe, mae, best_at, first, stop, False)
+                return _ended(e, j, reason, True, side, entry, gain, mfe, mae, best_at, first, stop, False)
         up = side * ((tape.high[j] if side > 0 else tape.low[j]) + shift - entry)
         down = -side * ((tape.low[j] if side > 0 else tape.high[j]) + shift - entry)
         if down >= distance:
@@ -155,10 +155,10 @@ def walk(tape, rules, at, side, stop, target, kill, special):  # type: ignore[no
             gain = -distance - rules.slippage
             mfe, mae, best_at, first = _touch(mfe, mae, best_at, first, 0.0, distance, stop, j)
             reason = EMERGENCY if kill < stop else STOP
-            return _ended(tape, e, j, reason, False, side, entry, gain, mfe, mae, best_at, first, stop, up >= target + rules.through)
+            return _ended(e, j, reason, False, side, entry, gain, mfe, mae, best_at, first, stop, up >= target + rules.through)
         if up >= target + rules.through:
             mfe, mae, best_at, first = _touch(mfe, mae, best_at, first, target, down, stop, j)
-            return _ended(tape, e, j, TARGET, False, side, entry, target, mfe, mae, best_at, first, stop, False)
+            return _ended(e, j, TARGET, False, side, entry, target, mfe, mae, best_at, first, stop, False)
         mfe, mae, best_at, first = _touch(mfe, mae, best_at, first, up, down, stop, j)
         reason = -1
         if j - e + 1 >= rules.time_exit_bars:
@@ -167,7 +167,7 @@ def walk(tape, rules, at, side, stop, target, kill, special):  # type: ignore[no
             reason = SESSION
         if reason >= 0:
             gain = side * (tape.close[j] + shift - entry) - rules.slippage
-            return _ended(tape, e, j, reason, False, side, entry, gain, mfe, mae, best_at, first, stop, False)
+            return _ended(e, j, reason, False, side, entry, gain, mfe, mae, best_at, first, stop, False)
         if special and j > e and tape.colour[j] == -side and tape.colour[j - 1] == -side:
             pending = SPECIAL
         elif rules.reversal_exit and tape.side[j] == -side:
@@ -192,7 +192,7 @@ def _touch(mfe, mae, best_at, first, up, down, risk, j):  # type: ignore[no-unty
 
 
 @njit(cache=True)
-def _ended(tape, e, j, reason, at_open, side, entry, gain, mfe, mae, best_at, first, risk, ambiguous):  # type: ignore[no-untyped-def]
+def _ended(e, j, reason, at_open, side, entry, gain, mfe, mae, best_at, first, risk, ambiguous):  # type: ignore[no-untyped-def]
     # Slippage takes the fill beyond the prices seen: the excursion includes the fill.
     mfe, mae, best_at, first = _touch(mfe, mae, best_at, first, gain, -gain, risk, j)
     bars_to_mfe = best_at - e + 1 if best_at >= 0 else 0

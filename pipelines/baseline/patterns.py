@@ -40,7 +40,9 @@ class Patterns:
     kind: NDArray[np.int8]
 
 
-def find_patterns(opened: Floats, high: Floats, low: Floats, close: Floats, volume: Floats, reference: Floats, unit: Floats, settings: Baseline) -> Patterns:
+def find_patterns(
+    opened: Floats, high: Floats, low: Floats, close: Floats, volume: Floats, reference: Floats, unit: Floats, settings: Baseline
+) -> Patterns:
     """Look for the three patterns whose bar +1 is each bar.
 
     Parameters
@@ -56,7 +58,10 @@ def find_patterns(opened: Floats, high: Floats, low: Floats, close: Floats, volu
     """
     reach = settings.distances.pattern_reach * unit
     color_reach = settings.distances.color_reach * unit
-    before, middle = (_back(opened, 2), _back(high, 2), _back(low, 2), _back(close, 2)), (_back(opened, 1), _back(high, 1), _back(low, 1), _back(close, 1))
+    before, middle = (
+        (_back(opened, 2), _back(high, 2), _back(low, 2), _back(close, 2)),
+        (_back(opened, 1), _back(high, 1), _back(low, 1), _back(close, 1)),
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         weight = np.minimum(_back(volume, 1) / reference, 1.0)
         strengths = np.stack(

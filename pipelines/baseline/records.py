@@ -82,14 +82,14 @@ def with_verdicts(
     verdicts
         The filters of each signal.
     parts
-        The confluence's components, each of shape (m,).
+        The confluence's components, each of shape (m,); NaN, a component without data, is left out of the record.
     grades
         "confluence_score", "signal_strength" and "confidence", each of shape (m,).
     """
     passed, failed = _names(verdicts.passed), _names(verdicts.failed)
     names = sorted(parts)
     values = np.column_stack([np.round(parts[name], 6) for name in names]) if names else np.empty((len(signals), 0))
-    components = [json.dumps(dict(zip(names, row, strict=True))) for row in values.tolist()]
+    components = [json.dumps({name: value for name, value in zip(names, row, strict=True) if value == value}) for row in values.tolist()]
     added = {f"battle_navale.{name}": value for name, value in grades.items()} | {
         "battle_navale.confluence_components": components,
         "battle_navale.decision_reasoning": _reasoning(score, plan.at, failed),
@@ -207,9 +207,7 @@ def _battle(market: Market, score: Score, plan: Plan, settings: Settings) -> Col
         "battle_navale.boules_state.red_run": np.maximum(-run, 0).astype(np.float64),
         "battle_navale.boules_state.vikings_strength": vikings,
         "battle_navale.boules_state.defenders_strength": 1.0 - vikings,
-        "battle_navale.boules_state.battle_status": _pick(
-            ("vikings_winning", "defenders_winning", "balanced_fight", "no_battle"), battle
-        ),
+        "battle_navale.boules_state.battle_status": _pick(("vikings_winning", "defenders_winning", "balanced_fight", "no_battle"), battle),
         "battle_navale.base.type": _pick(("red", "neutral", "green", "none"), kinds),
         "battle_navale.base.high": score.base_high[at],
         "battle_navale.base.low": score.base_low[at],
@@ -244,7 +242,9 @@ def trend_regime(market: Market, score: Score, at: Rows) -> Sequence[str]:
     trending = (power >= TREND_STRENGTH) & (direction != 0)
     inside = (close >= score.base_low[at]) & (close <= score.base_high[at])
     conditions = [np.isnan(power), trending & (direction > 0), trending, score.rule.status[at] == VIOLATED, inside]
-    return _pick(("unknown", "trend_bullish", "trend_bearish", "transition", "range_tight", "range_wide"), np.select(conditions, range(5), 5))
+    return _pick(
+        ("unknown", "trend_bullish", "trend_bearish", "transition", "range_tight", "range_wide"), np.select(conditions, range(5), 5)
+    )
 
 
 def _signal_types(side: NDArray[np.int64], regime: Sequence[str]) -> list[str]:
@@ -310,7 +310,8 @@ def _reasoning(score: Score, at: Rows, failed: list[list[str]]) -> list[str]:
         ]
     )
     return [
-        f"s {s:+.3f} = fight {b:+.3f} + golden rule {tc:+.3f} + base {q:+.3f}; " + (f"fails {', '.join(names)}" if names else "passes every filter")
+        f"s {s:+.3f} = fight {b:+.3f} + golden rule {tc:+.3f} + base {q:+.3f}; "
+        + (f"fails {', '.join(names)}" if names else "passes every filter")
         for (s, b, tc, q), names in zip((parts + 0.0).tolist(), failed, strict=True)
     ]
 

@@ -128,7 +128,7 @@ def replay(market: Market, settings: Settings, *, progress: Progress | None = No
     ContractError
         A table breaks its contract; the message names column and value.
     """
-    tell = progress or (lambda step: None)
+    tell = progress or (lambda _: None)
     tell("scoring the bars")
     scored = score(market, settings)
     found = candidates(market, scored, settings)
@@ -198,10 +198,16 @@ def _walk(market: Market, scored: Score, plan: Plan, settings: Settings) -> Walk
 
 def _tape(market: Market, scored: Score, settings: Settings) -> Tape:
     entry_left, flat_left = clock_minutes(market, settings.replay)
-    prices = [np.ascontiguousarray(market.column(name), dtype=np.float64) for name in ("open", "high", "low", "close", "offset")]
-    day = market.frame["session"].astype("int64").to_numpy(np.int64)
-    start = market.frame["ts"].astype("int64").to_numpy(np.int64) // 60_000_000_000
-    return Tape(*prices, day, start, entry_left, flat_left, scored.fight.colour, scored.side)
+    prices = {name: np.ascontiguousarray(market.column(name), dtype=np.float64) for name in ("open", "high", "low", "close", "offset")}
+    return Tape(
+        **prices,
+        day=market.frame["session"].astype("int64").to_numpy(np.int64),
+        start=market.frame["ts"].astype("int64").to_numpy(np.int64) // 60_000_000_000,
+        entry_left=entry_left,
+        flat_left=flat_left,
+        colour=scored.fight.colour,
+        side=scored.side,
+    )
 
 
 def _rules(market: Market, settings: Settings) -> Rules:

@@ -21,9 +21,6 @@ Mask = NDArray[np.bool_]
 FILTERS = ("signal", "entry_window", "golden_rule", "base", "spread", "confluence", "confidence")
 """Order in which a filter is blamed when several fail."""
 
-NEUTRAL = {"vwap_trend_signal": 0.5, "es_nq_correlation": 0.5, "options_flow_bias": 0.5}
-"""What the strategy reads for a missing feature, on the 0-1 scale (DOMAIN B); 0 for the others."""
-
 REGULAR_OPEN_MINUTES = 9 * 60 + 30
 """New York wall clock of the regular open; `minutes_since_open` counts from it."""
 
@@ -50,7 +47,8 @@ class Verdicts:
     @property
     def all_passed(self) -> Mask:
         """Shape (m,): no filter failed."""
-        return ~self.failed.any(axis=1)
+        none_failed: Mask = np.logical_not(self.failed.any(axis=1))
+        return none_failed
 
     def first_failed(self) -> list[str]:
         """Name of the first failed filter of each candidate, "" where none failed."""
@@ -81,28 +79,33 @@ def candidates(market: Market, score: Score, settings: Settings) -> NDArray[np.i
 def confluence(matrix: Floats, weights: Mapping[str, float]) -> tuple[Floats, dict[str, Floats]]:
     """Weigh the features into one score in [0, 1].
 
+    A feature without data has no vote: the weights of the others are scaled up to 1. Reading it as
+    zero instead, as the domain's source did, would put the gate out of reach on a feed without
+    options (the strategy would never trade) for a reason that says nothing about the signal.
+
     Parameters
     ----------
     matrix
-        Shape (m, 12), columns `FEATURES`, side-aligned; NaN is read as the domain's neutral value.
+        Shape (m, 12), columns `FEATURES`, side-aligned; NaN where missing.
     weights
         Feature name to weight; they sum to 1.
 
     Returns
     -------
     score, components
-        Shape (m,), and each weighted feature on the 0-1 scale.
+        Shape (m,), 0 where nothing is known; and each weighted feature on the 0-1 scale, NaN where missing.
     """
     parts: dict[str, Floats] = {}
-    total = np.zeros(len(matrix))
+    total, voting = np.zeros(len(matrix)), np.zeros(len(matrix))
     for name, weight in weights.items():
         value = matrix[:, FEATURES.index(name)]
         if name in SIGNED_FEATURES:
             value = (value + 1.0) / 2.0
-        neutral = NEUTRAL[name] if name in NEUTRAL else 0.0
-        parts[name] = np.clip(np.where(np.isnan(value), neutral, value), 0.0, 1.0)
-        total += weight * parts[name]
-    return np.clip(total, 0.0, 1.0), parts
+        parts[name] = np.clip(value, 0.0, 1.0)
+        known = ~np.isnan(value)
+        total += np.where(known, weight * parts[name], 0.0)
+        voting += np.where(known, weight, 0.0)
+    return np.clip(np.divide(total, voting, out=np.zeros(len(matrix)), where=voting > 0.0), 0.0, 1.0), parts
 
 
 def confidence(s: Floats, confluence_score: Floats, threshold: float) -> Floats:

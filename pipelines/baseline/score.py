@@ -71,7 +71,9 @@ def score(market: Market, settings: Settings) -> Score:
     reference = trailing_mean(volume, rules.volume_ref_bars)
     unit = unit_points(market, rules, tick)
 
-    battle = fight(opened, high, low, close, volume, market.column("bid_volume"), market.column("ask_volume"), reference, rules.vikings_bars)
+    battle = fight(
+        opened, high, low, close, volume, market.column("bid_volume"), market.column("ask_volume"), reference, rules.vikings_bars
+    )
     zones = find_zones(high, low, close, volume, unit, rules)
     rule = golden_rule(close, battle.colour, battle.balance, zones, tick, rules)
     patterns = find_patterns(opened, high, low, close, volume, reference, unit, rules)

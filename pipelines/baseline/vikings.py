@@ -42,7 +42,15 @@ class Fight:
 
 
 def fight(
-    opened: Floats, high: Floats, low: Floats, close: Floats, volume: Floats, bid_volume: Floats, ask_volume: Floats, reference: Floats, bars: int
+    opened: Floats,
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    volume: Floats,
+    bid_volume: Floats,
+    ask_volume: Floats,
+    reference: Floats,
+    bars: int,
 ) -> Fight:
     """Weigh the last `bars` bars at every bar.
 

@@ -138,5 +138,5 @@ def test_damaged_model_file_is_refused_and_the_last_one_stays() -> None:
 
 
 def test_unknown_required_feature_is_refused() -> None:
-    with pytest.raises(SettingsError, match="serving.required_features names moon_phase"):
+    with pytest.raises(SettingsError, match=r"serving\.required_features names moon_phase"):
         check_required(("moon_phase",))

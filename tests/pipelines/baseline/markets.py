@@ -59,7 +59,7 @@ def random_market(n: int, seed: int, **changes) -> Market:
     opened, high, low, close, volume = random_bars(n, seed)
     rng = np.random.default_rng(seed + 1000)
     share = rng.uniform(0.3, 0.7, n)
-    extra = dict(
+    extra = dict(  # noqa: C408
         bid_volume=np.rint(volume * share),
         ask_volume=np.rint(volume * (1 - share)),
         spread_ticks=rng.integers(1, 4, n).astype(float),

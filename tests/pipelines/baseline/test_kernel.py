@@ -249,7 +249,16 @@ def cases(draw):
 @given(cases())
 @settings(max_examples=600, deadline=None)
 @example(
-    {"bars": [(4000, 4010, 3990, 4000)], "side": 1, "stop": 4, "target": 8, "kill": np.inf, "special": False, "time_exit": 9, "reversal": True}
+    {
+        "bars": [(4000, 4010, 3990, 4000)],
+        "side": 1,
+        "stop": 4,
+        "target": 8,
+        "kill": np.inf,
+        "special": False,
+        "time_exit": 9,
+        "reversal": True,
+    }
     | {"signals": [0], "flat_left": [100], "days": [0, 1]}
 )
 def test_kernel_agrees_with_the_slow_reference(case):

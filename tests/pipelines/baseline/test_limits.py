@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.baseline.limits import LIMITS, Limits, Plan, collect, live
 from pipelines.baseline.kernel import EXITS
+from pipelines.baseline.limits import LIMITS, Limits, Plan, collect, live
 from tests.pipelines.baseline.test_kernel import DECISION, RULES, tape_of
 
 FREE = Limits(loss_soft=1e9, loss_hard=1e9, loss_run=99, stopout_minutes=0.0, point_value=50.0, commission=2.5, tick=0.25)

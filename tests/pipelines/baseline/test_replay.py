@@ -243,16 +243,18 @@ def test_progress_names_the_steps(market):
 
 
 def test_confluence_by_hand():
-    row = np.full((2, 12), np.nan)
+    row = np.full((3, 12), np.nan)
     given = {"gamma_levels_proximity": 0.5, "volume_confirmation": 1.0, "vwap_trend_signal": 0.2, "sierra_pattern_strength": 0.4}
     given |= {"dow_trend_regime": 1.0, "options_flow_bias": -1.0, "level_proximity": 0.5, "es_nq_correlation": 1.0}
     for name, value in given.items():
         row[0, FEATURES.index(name)] = value
+    row[1, FEATURES.index("gamma_levels_proximity")] = 0.5
+    row[1, FEATURES.index("es_nq_correlation")] = 0.0
     total, parts = confluence(row, COLLECT.baseline.confluence_weights)
     by_hand = 0.231 * 0.5 + 0.165 + 0.133 * 0.2 + 0.133 * 0.4 + 0.114 + 0.108 * 0.0 + 0.058 * 0.5 + 0.058
-    # Missing: 0.5 for the VWAP trend, the options flow and the correlation, 0 for the others.
-    assert total == pytest.approx([by_hand, 0.5 * (0.133 + 0.108 + 0.058)])
-    assert parts["options_flow_bias"].tolist() == [0.0, 0.5]
+    # What is missing has no vote: two features at the middle of their range give the middle, none gives 0.
+    assert total == pytest.approx([by_hand, 0.5, 0.0])
+    np.testing.assert_array_equal(parts["options_flow_bias"], [0.0, np.nan, np.nan])
 
 
 def test_confidence_reaches_its_gate():

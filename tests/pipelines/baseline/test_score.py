@@ -89,7 +89,12 @@ def test_base_quality_falls_with_uneven_volume_and_closes_outside():
 
 @pytest.mark.parametrize(
     ("closes", "sign"),
-    [((99.5, 99.75, 100.0, 100.25, 100.5), 1), ((100.5, 100.25, 100.0, 99.75, 99.5), -1), ((100.0,) * 5, 0), ((100.0, 100.25, 100.0, 100.25, 100.0), 0)],
+    [
+        ((99.5, 99.75, 100.0, 100.25, 100.5), 1),
+        ((100.5, 100.25, 100.0, 99.75, 99.5), -1),
+        ((100.0,) * 5, 0),
+        ((100.0, 100.25, 100.0, 100.25, 100.0), 0),
+    ],
 )
 def test_base_colour_follows_the_drift_of_the_closes(closes, sign):
     assert find_zones(*zone_bars(closes), np.full(15, 0.25), RULES).sign[-1] == sign

@@ -1,0 +1,145 @@
+"""From a signal to an answer: a pure function of the signal and of the model in force.
+
+A model may only change the confidence of a signal that the strategy gave; it never makes a
+trade, turns one or stops one. Whenever there is no trustworthy score the answer is the signal's
+own confidence, unchanged: an average with a default of 0.5 would push a good signal below the
+trading gate, so that an outage would stop the trading (DOMAIN E.15).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.results import Kind
+from pipelines.contracts.signal import Signal
+from pipelines.features.twelve import FEATURES, compute_one
+from pipelines.settings import Features
+
+log = logging.getLogger("bentoml.amiral")
+
+ROUNDING = 1e-6
+"""By how much float32 arithmetic may leave [0, 1] without being a fault."""
+
+UNSCALED = 1.0
+"""Size multiplier. A candidate informs and does not size; sizing belongs to a model in production."""
+
+
+class Scorer(Protocol):
+    """What scores feature rows: (n, 12) with NaN for missing in, (n,) out."""
+
+    def score(self, features: NDArray[np.float64], /) -> NDArray[np.float64]:
+        """Score rows."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The model in force.
+
+    Attributes
+    ----------
+    version
+        "model name/version", as it stands in the answers.
+    scorer
+        Gives P(class 1) for a classifier, a strength of 0 to 1 for a regression.
+    kind
+        Which of the two.
+    features
+        The feature settings that the model was trained with; the service's own would compute
+        other features after a change of `params.yaml`.
+    fingerprint
+        SHA-256 of the model's files.
+    """
+
+    version: str
+    scorer: Scorer
+    kind: Kind
+    features: Features
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the bot is told.
+
+    Attributes
+    ----------
+    score
+        The model's score, 0 to 1; None when degraded.
+    enhanced_confidence
+        (own confidence + score) / 2, or the own confidence unchanged when degraded.
+    decision
+        "scored" with a model, "neutral" without; either way the trade stays the strategy's.
+    size_multiplier
+        Contracts per planned contract.
+    model_version
+        The model that scored, or would have; None without a model.
+    degraded
+        Whether the bot is on its own.
+    reason
+        Why, when degraded; else empty.
+    """
+
+    score: float | None
+    enhanced_confidence: float
+    decision: Literal["scored", "neutral"]
+    size_multiplier: float
+    model_version: str | None
+    degraded: bool
+    reason: str
+
+
+def score_signal(signal: Signal, deployment: Deployment | None, required: Sequence[str], absence: str = "no candidate model") -> Answer:
+    """Score one signal; never raises.
+
+    Parameters
+    ----------
+    signal
+        A valid signal.
+    deployment
+        The model in force, None when there is none.
+    required
+        Features without which no score is given.
+    absence
+        Why there is no model, for the answer.
+    """
+    if deployment is None:
+        return neutral(signal, None, absence)
+    try:
+        features = compute_one(signal, deployment.features)
+        missing = [name for name, value in zip(FEATURES, features, strict=True) if math.isnan(value) and name in required]
+        if missing:
+            return neutral(signal, deployment, f"required feature missing: {', '.join(missing)}")
+        score = float(deployment.scorer.score(features[np.newaxis])[0])
+    except Exception as error:
+        # Whatever goes wrong in here is our fault, and a fault of ours must not cost a trade.
+        log.exception("scoring %s with %s failed", signal.trade_id, deployment.version)
+        return neutral(signal, deployment, f"scoring failed: {type(error).__name__}; the service's log has the details")
+    problem = _problem(score, deployment.kind)
+    if problem:
+        log.error("scoring %s with %s: %s", signal.trade_id, deployment.version, problem)
+        return neutral(signal, deployment, problem)
+    score = min(max(score, 0.0), 1.0)
+    own = signal.battle_navale.confidence
+    return Answer(score, (own + score) / 2.0, "scored", UNSCALED, deployment.version, degraded=False, reason="")
+
+
+def neutral(signal: Signal, deployment: Deployment | None, reason: str) -> Answer:
+    """Hand the signal's own confidence back, with the reason."""
+    version = deployment.version if deployment else None
+    return Answer(None, signal.battle_navale.confidence, "neutral", UNSCALED, version, degraded=True, reason=reason)
+
+
+def _problem(score: float, kind: Kind) -> str:
+    if not math.isfinite(score):
+        return f"the model gave {score}, not a finite score"
+    # The expected strength of a straight line may leave the range of its target; a probability may not.
+    if kind == "classification" and not -ROUNDING <= score <= 1.0 + ROUNDING:
+        return f"the model gave {score:g}, not a probability"
+    return ""
