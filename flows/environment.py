@@ -9,14 +9,7 @@ from __future__ import annotations
 import os
 
 from pipelines.layout import DataLayout
-
-TELEMETRY_OFF = {
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "BENTOML_DO_NOT_TRACK": "True",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DVC_NO_ANALYTICS": "1",
-}
+from pipelines.telemetry import TELEMETRY_OFF
 
 QUIET = {
     # The console shows our own words; Prefect's log stays in its own user interface.

@@ -246,7 +246,7 @@ def register(context: Context) -> list[dict[str, Any]]:
 
 def report(context: Context) -> RunSummary:
     """Write the page of this run."""
-    from flows.reporting import compose
+    from flows.report.compose import compose
 
     with context.reporter.step("Writing the report"):
         return compose(context)

@@ -15,8 +15,9 @@ from pipelines.errors import AmiralError, SettingsError
 from pipelines.layout import DataLayout
 from pipelines.settings import DEFAULT_PARAMS, PROJECT_ROOT, load_settings
 from pipelines.storage import storage_errors
+from pipelines.telemetry import TELEMETRY_OFF
 from serving.deployment import check_required
-from serving.environment import TELEMETRY_OFF, to_environment
+from serving.environment import to_environment
 
 FAILED = 1
 

@@ -141,13 +141,14 @@ def prepare(found: Candidate, name: str, current: Deployment | None) -> Deployme
     fingerprint = hashlib.sha256(found.onnx + found.card.to_json().encode()).hexdigest()
     if current is not None and (current.version, current.fingerprint) == (version, fingerprint):
         return current
-    from models.export import OnnxScorer
+    from models.artifact import OnnxScorer
 
     try:
         features = Features.model_validate(found.card.feature_settings)
     except ValidationError as error:
         raise InputError(f"{version} was trained with other feature settings: {error}", remedy="train again with this code") from None
-    return Deployment(version, OnnxScorer(found.onnx, found.card), found.card.kind, features, fingerprint)
+    simulated = "simulated" in found.card.data_sources
+    return Deployment(version, OnnxScorer(found.onnx, found.card), found.card.kind, features, fingerprint, simulated)
 
 
 def check_required(names: tuple[str, ...]) -> None:

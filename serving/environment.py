@@ -12,8 +12,6 @@ from pipelines.settings import DEFAULT_PARAMS, Settings, load_settings
 
 PARAMS, DATA, OVERRIDES = "AMIRAL_PARAMS", "AMIRAL_DATA", "AMIRAL_SET"
 
-TELEMETRY_OFF = {"BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-
 
 def to_environment(params: Path, data: Path, overrides: Sequence[str]) -> dict[str, str]:
     """Write the variables that `from_environment` reads."""

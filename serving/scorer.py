@@ -55,6 +55,8 @@ class Deployment:
         other features after a change of `params.yaml`.
     fingerprint
         SHA-256 of the model's files.
+    simulated
+        Whether it learnt from simulated trades, of which a market knows nothing.
     """
 
     version: str
@@ -62,6 +64,7 @@ class Deployment:
     kind: Kind
     features: Features
     fingerprint: str
+    simulated: bool
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,8 @@ def score_signal(signal: Signal, deployment: Deployment | None, required: Sequen
     """
     if deployment is None:
         return neutral(signal, None, absence)
+    if deployment.simulated and signal.data_source != "simulated":
+        return neutral(signal, deployment, f"the model learnt from simulated trades; a {signal.data_source} signal passes unchanged")
     try:
         features = compute_one(signal, deployment.features)
         missing = [name for name, value in zip(FEATURES, features, strict=True) if math.isnan(value) and name in required]

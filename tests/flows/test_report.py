@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import json
+import re
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from flows.report import LabelBalance, ModelSection, ReportContent
+from flows.report.content import LabelBalance, ModelSection, ReportContent, headline
+from flows.report.page import as_json, render, write_report
 from models.results import Evaluation, GateResult, Kind, Verdict
 from pipelines.drift.evidently_report import DriftSummary, FeatureDrift, LeftOut
 from pipelines.performance import measure
@@ -147,3 +154,127 @@ def few_trades() -> ReportContent:
         simulated=False,
         not_trained="312 clean trades; 500 are needed, 188 are missing.",
     )
+
+
+class _Page(HTMLParser):
+    """Collects what a browser would load, run and show."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.text: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name.startswith("on"):
+                self.loads.append(f"{tag} {name}")
+            elif name in ("src", "href", "xlink:href", "data", "action") and not (value or "").startswith("#"):
+                self.loads.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def shown(page: str) -> str:
+    """The words on the page, with white space folded."""
+    return re.sub(r"\s+", " ", unescape(" ".join(_Page(page).text)))
+
+
+def test_the_page_needs_nothing_but_itself() -> None:
+    page = render(sample_content(), SETTINGS)
+    parsed = _Page(page)
+    assert parsed.loads == ["drift.html"]
+    assert not {"script", "link", "iframe", "img", "object"} & set(parsed.tags)
+    assert not re.search(r"url\(\s*['\"]?(?!#)", page)
+    assert "@import" not in page
+    assert len(page) < 1_500_000
+
+
+def test_every_gate_is_there_with_value_limit_and_reason() -> None:
+    content = sample_content()
+    text = shown(render(content, SETTINGS))
+    for model in content.models:
+        assert model.outcome in text
+        for gate in model.verdict.gates:
+            assert gate.reason in text
+            assert gate.limit in text
+    assert text.count("✗ fail") >= 4
+
+
+def test_the_figures_are_drawn_for_every_model() -> None:
+    page = render(sample_content(), SETTINGS)
+    # Folds, calibration and coefficients of three models, and one equity figure.
+    assert _Page(page).tags.count("svg") == 10
+
+
+def test_the_first_line_says_what_was_promoted_or_why_nothing() -> None:
+    promoted = headline(sample_content())
+    assert promoted.title == "1 of 3 models passed every gate: profitability is a candidate."
+    assert "signal quality: refused by 2 of 4 gates (skill, fold deviation)" in promoted.details
+    refused = headline(sample_content(models=tuple(m for m in sample_content().models if not m.verdict.candidate)))
+    assert refused.title == "No candidate: 2 models trained, none passed every gate."
+    nothing = headline(few_trades())
+    assert nothing.title == "Nothing was trained."
+    assert "188 are missing" in nothing.details[0]
+    for head in (refused, nothing):
+        assert "The bot trades on with its own rules, unchanged." in head.details
+
+
+def test_hostile_text_is_shown_and_not_run() -> None:
+    hostile = sample_content(
+        source=HOSTILE,
+        source_notes=(HOSTILE,),
+        replay={HOSTILE: HOSTILE},
+        quality={"grade": HOSTILE, "checks": [{"name": HOSTILE, "passed": False, "value": HOSTILE, "limit": HOSTILE, "reason": HOSTILE}]},
+        labels=(LabelBalance(HOSTILE, HOSTILE, 1, 2),),
+        thresholds={HOSTILE: HOSTILE},
+        not_trained=HOSTILE,
+    )
+    model = hostile.models[0]
+    evaluation_ = dataclasses.replace(model.evaluation, coefficients={HOSTILE: 1.0, "b": 0.5}, target=HOSTILE)
+    verdict = Verdict(HOSTILE, HOSTILE, (GateResult(HOSTILE, False, 1.0, HOSTILE, HOSTILE),))
+    hostile = dataclasses.replace(hostile, models=(dataclasses.replace(model, evaluation=evaluation_, verdict=verdict, outcome=HOSTILE),))
+    parsed = _Page(render(hostile, SETTINGS))
+    assert not {"script", "img"} & set(parsed.tags)
+    assert parsed.loads == ["drift.html"]
+    assert "alert('x')" in " ".join(parsed.text)
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    first = write_report(sample_content(), tmp_path / "a", SETTINGS)
+    second = write_report(sample_content(), tmp_path / "b", SETTINGS)
+    assert first.read_bytes() == second.read_bytes()
+    assert (tmp_path / "a" / "report.json").read_bytes() == (tmp_path / "b" / "report.json").read_bytes()
+
+
+def test_a_run_without_models_has_a_page_that_says_why() -> None:
+    text = shown(render(few_trades(), SETTINGS))
+    assert "312 clean trades; 500 are needed, 188 are missing." in text
+    assert "svg" not in _Page(render(few_trades(), SETTINGS)).tags
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_simulated_trades_are_named_as_such(simulated: bool) -> None:
+    assert ("Simulated data." in shown(render(sample_content(simulated=simulated), SETTINGS))) == simulated
+
+
+def test_numbers_that_do_not_exist_leave_no_nan_on_the_page() -> None:
+    content = sample_content()
+    model = content.models[0]
+    nan = float("nan")
+    broken = dataclasses.replace(
+        model.evaluation, fold_scores=(nan,) * 5, validation_score=nan, metrics={"roc_auc": nan}, coefficients={}, test_score=nan
+    )
+    text = shown(render(dataclasses.replace(content, models=(dataclasses.replace(model, evaluation=broken, labels=None),)), SETTINGS))
+    assert not re.search(r"\bnan\b", text, re.IGNORECASE)
+
+
+def test_the_json_beside_the_page_holds_the_decision() -> None:
+    content = json.loads(json.dumps(as_json(sample_content()), allow_nan=False))
+    assert [model["candidate"] for model in content["models"]] == [False, True, False]
+    assert content["models"][0]["gates"][3]["value"] is None
+    assert content["headline"]["tone"] == "promoted"
+    assert content["drift"]["features"][0]["name"] == "market_volatility"

@@ -36,11 +36,21 @@ class Fixed:
 
 
 def deployment(value: Any, kind: Kind = "classification") -> Deployment:
-    return Deployment("amiral-profitability/7", Fixed(value), kind, SETTINGS.features, "f" * 64)
+    return Deployment("amiral-profitability/7", Fixed(value), kind, SETTINGS.features, "f" * 64, simulated=False)
 
 
 def signal(**changes: Any) -> Signal:
     return Signal.model_validate(signal_dict(np.random.default_rng(3)) | changes)
+
+
+@pytest.mark.parametrize(("source", "degraded"), [("live", True), ("paper", True), ("replay", True), ("simulated", False)])
+def test_a_model_of_simulated_trades_says_nothing_of_a_market(source: str, degraded: bool) -> None:
+    asked = signal(data_source=source)
+    answer = score_signal(asked, replace(deployment([0.9]), simulated=True), REQUIRED)
+    assert answer.degraded == degraded
+    if degraded:
+        assert answer.enhanced_confidence == asked.battle_navale.confidence
+        assert "learnt from simulated trades" in answer.reason
 
 
 def without_atr() -> Signal:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from flows import report_plots as plots
-from flows import report_text as text
+from flows.report import plots, text
+from flows.report.content import ModelSection
 from models.results import Evaluation
 from pipelines.performance import Performance
 from pipelines.settings import Report
-
-if TYPE_CHECKING:
-    from flows.report import ModelSection
 
 Floats = NDArray[np.float64]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from flows.report import LabelBalance, ModelSection, ReportContent, headline, write_report
+from flows.report.content import LabelBalance, ModelSection, ReportContent, headline
+from flows.report.page import write_report
 from flows.stages import Context, read_evaluation, read_json, read_verdicts, run_id
 from flows.summary import RunSummary
 from flows.version import code_version

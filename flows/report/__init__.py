@@ -1,0 +1,1 @@
+"""The report of one run: gathered, drawn and written as one page."""
