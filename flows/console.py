@@ -18,9 +18,9 @@ _SMALL = 6
 def show_summary(summary: RunSummary) -> None:
     """Print one screen: data, gates, what was registered, where the report lies."""
     console = Console(highlight=False)
-    console.print(f"[bold]{escape(summary.headline)}[/bold]")
+    console.print(f"[bold]{escape(summary.headline)}[/bold]", soft_wrap=True)
     for line in summary.details:
-        console.print(f"  {escape(line)}")
+        console.print(f"  {escape(line)}", soft_wrap=True)
     _gates(console, summary.verdicts)
     console.print(f"Trades: {summary.trades:,}  quality: {summary.grade}  dataset: {summary.dataset_hash[:12] or '-'}")
     console.print(f"Report: {summary.report.as_uri()}", soft_wrap=True)

@@ -132,7 +132,8 @@ def headline(content: ReportContent) -> Headline:
         details.append(f"{model.name}: refused by {count} of {total} gates ({', '.join(text.words(gate.name) for gate in model.failed)})")
     if not promoted:
         return Headline("refused", f"No candidate: {_count(len(refused))} trained, none passed every gate.", (*details, UNCHANGED))
-    names = " and ".join(model.name for model in promoted)
+    *others, last = (model.name for model in promoted)
+    names = f"{', '.join(others)} and {last}" if others else last
     verb = "is a candidate" if len(promoted) == 1 else "are candidates"
     return Headline("promoted", f"{len(promoted)} of {_count(len(content.models))} passed every gate: {names} {verb}.", tuple(details))
 

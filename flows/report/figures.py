@@ -107,7 +107,7 @@ def _model(model: ModelSection, name: str, settings: Report) -> ModelFigures:
     classifier = evaluation.kind == "classification"
     folds = None
     if any(np.isfinite(evaluation.fold_scores)):
-        label = "ROC-AUC" if classifier else "rank correlation with realised R"
+        label = "ROC-AUC" if classifier else "correlation with realised R"
         skill = no_skill(evaluation)
         folds = plots.fold_scores(f"{name}f", evaluation.fold_train_scores, evaluation.fold_scores, evaluation.test_score, skill, label)
     weights = {key: value for key, value in evaluation.coefficients.items() if np.isfinite(value) and value and key != "intercept"}

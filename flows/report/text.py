@@ -13,7 +13,29 @@ MINUS = "\N{MINUS SIGN}"
 
 _SHARES = ("_share", "_rate", "share_positive", "win_rate", "missing", "duplicates")
 _DIGEST = re.compile(r"[0-9a-f]{40,}")
-_ABBREVIATIONS = {"pnl": "PnL", "usd": "USD", "vix": "VIX", "r": "R", "id": "id", "auc": "AUC", "oi": "open interest", "sha256": "SHA-256"}
+_ABBREVIATIONS = {
+    "pnl": "PnL",
+    "usd": "USD",
+    "vix": "VIX",
+    "r": "R",
+    "id": "id",
+    "auc": "AUC",
+    "oi": "open interest",
+    "sha256": "SHA-256",
+    "nq": "NQ",
+}
+_LABELS = {
+    "ambiguous": "stop and target in one bar (stop assumed)",
+    "ambiguous_share": "share of these",
+    "scale": "distances in",
+    "skipped": "candidates skipped",
+    "exits": "exits by reason",
+    "median_bars": "median bars in trade",
+    "with_options": "signals with fresh options",
+    "with_vix": "signals with VIX",
+    "with_nq": "signals with NQ",
+}
+"""Keys that would say too little as words."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +62,7 @@ def number(value: object) -> str:
     if not math.isfinite(value):
         return MISSING
     size = abs(value)
-    if isinstance(value, int) or (value.is_integer() and size >= 10):
+    if isinstance(value, int) or (value.is_integer() and size > 1):
         text = f"{size:,.0f}" if size >= 10_000 else f"{size:.0f}"
     elif size >= 1000:
         text = f"{size:,.0f}"
@@ -72,6 +94,8 @@ def signed(value: float, text: str) -> str:
 
 def words(key: str) -> str:
     """Turn `snake_case` into words, with the usual capitals."""
+    if key in _LABELS:
+        return _LABELS[key]
     parts = str(key).replace("_", " ").split(" ")
     return " ".join(_ABBREVIATIONS.get(part, part) for part in parts)
 
