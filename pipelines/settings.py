@@ -349,6 +349,14 @@ class Settings(Section):
     serving: Serving
     paths: Paths
 
+    @model_validator(mode="after")
+    def _warm_before_the_first_signal(self) -> Self:
+        rules = self.baseline
+        needed = max(rules.vikings_bars, rules.volume_ref_bars, rules.base_window, rules.golden_rule_bars)
+        if self.replay.warmup_bars < needed:
+            raise ValueError(f"replay.warmup_bars is {self.replay.warmup_bars}; the baseline looks back {needed} bars")
+        return self
+
     def fingerprint(self, *sections: str) -> str:
         """SHA-256 of the named sections (all of them when none is named), 64 hex digits."""
         content = self.model_dump(mode="json", include=set(sections) or None)

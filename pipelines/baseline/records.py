@@ -111,7 +111,10 @@ def outcome_table(market: Market, signals: SignalTable, plan: Plan, walks: Walks
     net = gross - commission
     market_exit = walks.reason[done] != EXITS.index("TP")
     slipped = slippage_points(settings) / tick
+    # The label counts as known from the end of the exit bar on, also when the fill came at its open: safe for the purge.
     entry_time, exit_time = starts[entered], ends[closed]
+    bars = closed - entered + np.where(walks.at_open[done], 0, 1)
+    minutes = (exit_time - entry_time).total_seconds() / 60.0 - np.where(walks.at_open[done], market.bar_minutes, 0)
     reasons = _pick(EXITS, walks.reason[done])
     risk = signals.frame["execution_context.max_risk_dollars"].to_numpy(np.float64)[done]
     columns: Columns = {
@@ -136,9 +139,9 @@ def outcome_table(market: Market, signals: SignalTable, plan: Plan, walks: Walks
         "max_favorable_excursion": walks.mfe[done] / tick,
         "max_adverse_excursion": walks.mae[done] / tick,
         "one_r_first": _pick(FIRST, walks.first[done]),
-        "time_in_trade_minutes": (exit_time - entry_time).total_seconds() / 60.0,
-        "bars_in_trade": (closed - entered + np.where(walks.at_open[done], 0, 1)).astype(np.float64),
-        "bars_to_mfe": walks.bars_to_mfe[done].astype(np.float64),
+        "time_in_trade_minutes": minutes,
+        "bars_in_trade": bars.astype(np.float64),
+        "bars_to_mfe": np.minimum(walks.bars_to_mfe[done], bars).astype(np.float64),
         "exit_reason": reasons,
         "ambiguous_bar": walks.ambiguous[done],
         "execution_quality.entry_slippage_ticks": slipped,

@@ -84,7 +84,7 @@ def _vwap_trend_signal(x: FeatureInputs, settings: Features, _: NDArray[np.bool_
     width = np.minimum(np.abs(highs + lows) / 2.0, 1.0)
     dow = np.select([(highs > 0) & (lows > 0), (highs < 0) & (lows < 0)], [0.1 + 0.1 * width, 0.1 - 0.1 * width], 0.1)
     value = np.clip(strength + _band_position(x) + consistency + dow, 0.0, 1.0)
-    value = np.where(np.isnan(slope) | np.isnan(x["market_state.vwap"]), np.nan, value)
+    value = np.where(np.isnan(slope), np.nan, value)
     return np.where(x.side > 0, value, 1.0 - value)
 
 
@@ -94,7 +94,7 @@ def _band_position(x: FeatureInputs) -> Floats:
     up = x["market_state.vwap_sd1_up"] - x["market_state.vwap"]
     down = x["market_state.vwap"] - x["market_state.vwap_sd1_down"]
     width = np.where(above > 0, up, down)
-    share = np.divide(above, width, out=np.zeros_like(above), where=width > 0)
+    share = np.divide(above, width, out=np.where(np.isnan(width), np.nan, 0.0), where=width > 0)
     return 0.125 + 0.125 * np.clip(share, -1.0, 1.0)
 
 

@@ -38,6 +38,7 @@ def test_every_key_of_the_file_is_commented() -> None:
         ("replay.flat_by='09:00'", "entry_open < entry_close < flat_by must hold"),
         ("splits.test_share=0.5", "shares sum to 1.3"),
         ("baseline.confluence_weights.level_proximity=0.5", "confluence_weights sum to 1.442"),
+        ("baseline.vikings_bars=120", "replay.warmup_bars is 50; the baseline looks back 120 bars"),
         ("instrument.symbol=CL", "instrument.symbol = 'CL'"),
     ],
 )

@@ -183,6 +183,15 @@ def test_entries_and_exits_keep_to_the_clock(collected):
     assert (decided.dt.date.to_numpy() == closed.dt.date.to_numpy()).all()
 
 
+def test_time_in_trade_ends_with_the_fill_and_the_label_with_the_bar(collected):
+    closed = collected.outcomes.frame
+    assert (closed["time_in_trade_minutes"] == 5.0 * closed["bars_in_trade"]).all()
+    assert (closed["bars_to_mfe"] <= closed["bars_in_trade"]).all()
+    held = (closed["exit_time"] - closed["entry_time"]).dt.total_seconds() / 60
+    at_open = held - closed["time_in_trade_minutes"]
+    assert set(at_open) == {0.0, 5.0}
+
+
 def test_half_day_is_flat_before_its_own_close():
     opened, high, low, close, volume = random_bars(BARS, 7)
     result = replay(market_of(opened, high, low, close, volume, half_days=range(8)), COLLECT)

@@ -126,6 +126,15 @@ def test_vwap_trend_signal_by_hand(record: dict[str, Any]) -> None:
     assert features_of(changed, TICKS)["vwap_trend_signal"] == pytest.approx(0.30 + 0.125 + 0.125 / 4 + 0.125 + 0.1)
 
 
+@pytest.mark.parametrize("gone", ["vwap", "vwap_slope", "vwap_sd1_up"])
+def test_half_a_vwap_is_no_vwap(record: dict[str, Any], gone: str) -> None:
+    """The close lies above the VWAP: the upper band is needed, the lower one is not."""
+    state = record["market_state"]
+    whole = {"vwap": state["close"] - 1, "vwap_sd1_up": state["close"] + 3, "vwap_sd1_down": state["close"] - 5, "vwap_slope": 0.6}
+    assert math.isnan(features_of(with_values(record, "market_state", **whole | {gone: None}))["vwap_trend_signal"])
+    assert not math.isnan(features_of(with_values(record, "market_state", **whole | {"vwap_sd1_down": None}))["vwap_trend_signal"])
+
+
 def test_dow_regime_of_a_steady_rise(record: dict[str, Any]) -> None:
     """Highs and lows rise 0.25 points, one tick, a bar: w = (1 + 1) / 2 = 1; in ATR (4 points, unit 0.5): 0.5."""
     prices = [5000 + 0.25 * k for k in range(32)]
