@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -155,6 +156,10 @@ def train(context: Context) -> dict[str, Any]:
 
     data = datasets.read(context.layout.dataset)
     folder = context.layout.models
+    # The scores go first and come last: models without scores are of an unfinished run, and nothing reads them.
+    context.layout.training.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     content: dict[str, Any] = {"trained": False, "reason": "", "dataset_hash": data.content_hash, "models": {}}
     with context.reporter.step(f"Training on {len(data):,} trades") as advance:
         try:
@@ -206,6 +211,7 @@ def drift(context: Context) -> dict[str, Any]:
 
     data = datasets.read(context.layout.dataset)
     page = context.layout.drift / "index.html"
+    page.unlink(missing_ok=True)
     content: dict[str, Any] = {"compared": False, "reason": ""}
     with context.reporter.step("Comparing the test part with the train part"):
         try:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -8,7 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import yaml
 
 from tests.flows.conftest import SMALL, Finished, amiral, small
@@ -86,8 +86,9 @@ def test_dvc_gives_the_same_dataset_and_the_same_metrics(tmp_path: Path, finishe
         (tmp_path / name).symlink_to(project / name)
     (tmp_path / "data" / "raw").mkdir(parents=True)
     (tmp_path / "data" / "raw" / ".gitkeep").touch()
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"], [sys.executable, "-m", "dvc", "repro", "-q"]):
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300, env=environment)
         assert result.returncode == 0, result.stdout + result.stderr
     card = json.loads((tmp_path / "data" / "dataset" / "card.json").read_text())
     assert card["content_hash"] == finished.summary["dataset_hash"]
@@ -95,11 +96,16 @@ def test_dvc_gives_the_same_dataset_and_the_same_metrics(tmp_path: Path, finishe
     assert json.loads((tmp_path / "data" / "gates.json").read_text()) == finished.read("gates.json")
 
 
-@pytest.mark.parametrize("sessions", [12])
-def test_too_few_trades_train_nothing_and_say_how_many_are_missing(tmp_path: Path, sessions: int) -> None:
-    data = str(tmp_path / "data")
-    result = amiral("run", "--json", "--synthetic", "--data", data, "--set", f"synthetic.sessions={sessions}")
+def test_too_few_trades_train_nothing_and_leave_nothing_of_the_run_before(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    before = amiral(*small("replay", "--json", "--data", str(data)))
+    assert before.returncode == 0, before.stderr
+    assert amiral(*small("train", "--json", "--data", str(data))).returncode == 0
+    assert len(list((data / "training" / "models").iterdir())) == 3
+    result = amiral("run", "--json", "--synthetic", "--data", str(data), "--set", "synthetic.sessions=12")
     assert result.returncode == 0, result.stderr
     summary = json.loads(result.stdout)
     assert summary["verdicts"] == []
+    assert summary["registered"] == []
     assert f"{summary['trades']} of 500 clean trades, {500 - summary['trades']} missing" in " ".join(summary["details"])
+    assert list((data / "training" / "models").iterdir()) == []
