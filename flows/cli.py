@@ -47,9 +47,9 @@ class Invocation:
 
     def context(self, *, quiet: bool) -> Any:
         """Build what the stages are given, with the present time."""
+        from flows.context import Context
         from flows.environment import prepare
         from flows.progress import Reporter
-        from flows.stages import Context
 
         prepare(self.layout)
         return Context(self.settings, self.layout, dt.datetime.now(dt.UTC), Reporter(quiet=quiet))

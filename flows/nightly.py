@@ -10,8 +10,8 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.cache_policies import NO_CACHE
 
 from flows import stages
+from flows.context import Context
 from flows.source import Source
-from flows.stages import Context
 from flows.summary import RunSummary
 
 RETRIES = 2

@@ -5,42 +5,35 @@ The Prefect flow and the DVC pipeline both call these, so they give the same byt
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.progress import Reporter
+from flows.context import (
+    CARD_FILE,
+    EVALUATION_FILE,
+    MODEL_FILE,
+    OUTCOMES_FILE,
+    SIGNALS_FILE,
+    Context,
+    read_evaluation,
+    read_json,
+    read_verdicts,
+    run_id,
+)
 from flows.source import Source, snapshot_files
 from flows.version import code_version
 from pipelines.contracts.tables import OutcomeTable, SignalTable, Trades, join
 from pipelines.errors import DataRefusedError, InputError
-from pipelines.layout import DataLayout
-from pipelines.settings import Settings
 from pipelines.storage import write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
     from flows.summary import RunSummary
     from models.registry import RegistryEntry
-    from models.results import Evaluation, Verdict
     from pipelines.baseline.replay import ReplayResult
     from pipelines.market.inputs import MarketInputs
-
-SIGNALS_FILE, OUTCOMES_FILE = "signals.parquet", "outcomes.parquet"
-EVALUATION_FILE, MODEL_FILE, CARD_FILE = "evaluation.json", "model.onnx", "card.json"
-
-
-@dataclass(frozen=True)
-class Context:
-    """What every stage is given: settings, places, the time that a report may show, and someone to tell."""
-
-    settings: Settings
-    layout: DataLayout
-    now: dt.datetime
-    reporter: Reporter
 
 
 def ingest(context: Context, source: Source) -> dict[str, Any]:
@@ -228,7 +221,7 @@ def drift(context: Context) -> dict[str, Any]:
 
 def register(context: Context) -> list[dict[str, Any]]:
     """Record every model as a run; one that passed every gate becomes a version with the alias `candidate`."""
-    from models.export import Card, Package
+    from models.artifact import Card, Package
     from models.registry import Registry, Submission
     from pipelines import dataset as datasets
 
@@ -258,20 +251,6 @@ def report(context: Context) -> RunSummary:
         return compose(context)
 
 
-def read_json(path: Path) -> Any:
-    """Read the JSON file of an earlier stage.
-
-    Raises
-    ------
-    InputError
-        That stage has not run.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist", remedy="run the stages before this one: `amiral run`, or `dvc repro`") from None
-
-
 def _ingested(context: Context) -> dict[str, Any]:
     content: dict[str, Any] = read_json(context.layout.ingest)
     return content
@@ -282,28 +261,6 @@ def _leave(context: Context, trades: Trades, found: dict[str, Any]) -> dict[str,
     trades.outcomes.write(context.layout.trades / OUTCOMES_FILE)
     write_json(context.layout.ingest, found)
     return found
-
-
-def read_evaluation(context: Context, target: str) -> Evaluation:
-    """Read the evaluation that the train stage left."""
-    from models.results import Evaluation
-
-    return Evaluation.from_json((context.layout.models / target / EVALUATION_FILE).read_text(encoding="utf-8"))
-
-
-def read_verdicts(context: Context) -> list[Verdict]:
-    """Read what the gate stage found."""
-    from models.results import GateResult, Verdict
-
-    return [
-        Verdict(item["target"], item["family"], tuple(GateResult(**gate) for gate in item["gates"]))
-        for item in read_json(context.layout.gates)
-    ]
-
-
-def run_id(context: Context, dataset_hash: str) -> str:
-    """Name a run by what made it: the same data, settings and code give the same name."""
-    return f"{dataset_hash[:10]}-{context.settings.fingerprint()[:8]}-{code_version()[:7]}"
 
 
 def _outcome(entry: RegistryEntry) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from flows.context import Context, read_evaluation, read_json, read_verdicts, run_id
 from flows.report.content import LabelBalance, ModelSection, ReportContent, headline
 from flows.report.page import write_report
-from flows.stages import Context, read_evaluation, read_json, read_verdicts, run_id
 from flows.summary import RunSummary
 from flows.version import code_version
 from pipelines import dataset as datasets
