@@ -148,7 +148,7 @@ def prepare(found: Candidate, name: str, current: Deployment | None) -> Deployme
     except ValidationError as error:
         raise InputError(f"{version} was trained with other feature settings: {error}", remedy="train again with this code") from None
     simulated = "simulated" in found.card.data_sources
-    return Deployment(version, OnnxScorer(found.onnx, found.card), found.card.kind, features, fingerprint, simulated)
+    return Deployment(version, OnnxScorer(found.onnx, found.card), found.card.kind, features, fingerprint, simulated, "candidate")
 
 
 def check_required(names: tuple[str, ...]) -> None:

@@ -24,6 +24,9 @@ from pipelines.settings import Features
 
 log = logging.getLogger("bentoml.amiral")
 
+Stage = Literal["candidate", "production"]
+"""Only a model in production may change a confidence (DOMAIN E.7); a candidate scores in its shadow."""
+
 ROUNDING = 1e-6
 """By how much float32 arithmetic may leave [0, 1] without being a fault."""
 
@@ -57,6 +60,8 @@ class Deployment:
         SHA-256 of the model's files.
     simulated
         Whether it learnt from simulated trades, of which a market knows nothing.
+    stage
+        How far it has come.
     """
 
     version: str
@@ -65,6 +70,7 @@ class Deployment:
     features: Features
     fingerprint: str
     simulated: bool
+    stage: Stage
 
 
 @dataclass(frozen=True)
@@ -76,12 +82,13 @@ class Answer:
     score
         The model's score, 0 to 1; None when degraded.
     enhanced_confidence
-        (own confidence + score) / 2, or the own confidence unchanged when degraded.
+        (own confidence + score) / 2 with a model in production; else the own confidence, unchanged.
     decision
-        "scored" with a model, "neutral" without; either way the trade stays the strategy's.
+        "scored" when a model in production has its say; "shadow" when a candidate's score is for the
+        record only; "neutral" without a score. Either way the trade stays the strategy's.
     size_multiplier
         Contracts per planned contract.
-    model_version
+    model_version, stage
         The model that scored, or would have; None without a model.
     degraded
         Whether the bot is on its own.
@@ -91,9 +98,10 @@ class Answer:
 
     score: float | None
     enhanced_confidence: float
-    decision: Literal["scored", "neutral"]
+    decision: Literal["scored", "shadow", "neutral"]
     size_multiplier: float
     model_version: str | None
+    stage: Stage | None
     degraded: bool
     reason: str
 
@@ -132,13 +140,15 @@ def score_signal(signal: Signal, deployment: Deployment | None, required: Sequen
         return neutral(signal, deployment, problem)
     score = min(max(score, 0.0), 1.0)
     own = signal.battle_navale.confidence
-    return Answer(score, (own + score) / 2.0, "scored", UNSCALED, deployment.version, degraded=False, reason="")
+    if deployment.stage != "production":
+        return Answer(score, own, "shadow", UNSCALED, deployment.version, deployment.stage, degraded=False, reason="")
+    return Answer(score, (own + score) / 2.0, "scored", UNSCALED, deployment.version, deployment.stage, degraded=False, reason="")
 
 
 def neutral(signal: Signal, deployment: Deployment | None, reason: str) -> Answer:
     """Hand the signal's own confidence back, with the reason."""
-    version = deployment.version if deployment else None
-    return Answer(None, signal.battle_navale.confidence, "neutral", UNSCALED, version, degraded=True, reason=reason)
+    version, stage = (deployment.version, deployment.stage) if deployment else (None, None)
+    return Answer(None, signal.battle_navale.confidence, "neutral", UNSCALED, version, stage, degraded=True, reason=reason)
 
 
 def _problem(score: float, kind: Kind) -> str:

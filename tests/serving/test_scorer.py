@@ -36,11 +36,19 @@ class Fixed:
 
 
 def deployment(value: Any, kind: Kind = "classification") -> Deployment:
-    return Deployment("amiral-profitability/7", Fixed(value), kind, SETTINGS.features, "f" * 64, simulated=False)
+    return Deployment("amiral-profitability/7", Fixed(value), kind, SETTINGS.features, "f" * 64, simulated=False, stage="production")
 
 
 def signal(**changes: Any) -> Signal:
     return Signal.model_validate(signal_dict(np.random.default_rng(3)) | changes)
+
+
+@given(st.floats(0.0, 1.0))
+def test_a_candidate_scores_in_the_shadow_and_changes_nothing(value: float) -> None:
+    asked = signal()
+    answer = score_signal(asked, replace(deployment([value]), stage="candidate"), REQUIRED)
+    assert (answer.score, answer.decision, answer.stage, answer.degraded) == (value, "shadow", "candidate", False)
+    assert answer.enhanced_confidence == asked.battle_navale.confidence
 
 
 @pytest.mark.parametrize(("source", "degraded"), [("live", True), ("paper", True), ("replay", True), ("simulated", False)])

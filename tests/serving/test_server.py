@@ -90,6 +90,7 @@ def test_without_a_model_the_signal_passes_unchanged(server: Server) -> None:
         "decision": "neutral",
         "size_multiplier": 1.0,
         "model_version": None,
+        "stage": None,
         "degraded": True,
         "reason": "no candidate model in the registry",
     }
@@ -193,10 +194,11 @@ def test_a_new_candidate_scores_without_a_restart(server: Server) -> None:
     own = asked["battle_navale"]["confidence"]
     assert got == {
         "score": score,
-        "enhanced_confidence": (own + score) / 2,
-        "decision": "scored",
+        "enhanced_confidence": own,
+        "decision": "shadow",
         "size_multiplier": 1.0,
         "model_version": "amiral-profitability/1",
+        "stage": "candidate",
         "degraded": False,
         "reason": "",
     }
