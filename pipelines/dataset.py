@@ -22,7 +22,7 @@ import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
 from pipelines import targets as target_stage
-from pipelines.contracts.base import SCHEMA_VERSION
+from pipelines.contracts.base import EARLIEST, LATEST, SCHEMA_VERSION, ContractError
 from pipelines.contracts.tables import Trades, canonical_floats, check_schema
 from pipelines.errors import InputError
 from pipelines.features.twelve import FEATURE_VERSION, FEATURES
@@ -269,4 +269,11 @@ def _share(mask: pd.Series) -> float | None:
 
 
 def _nanoseconds(times: pd.Series) -> NDArray[np.int64]:
-    return times.astype(_TIME).astype("int64").to_numpy(np.int64) * 1000
+    try:
+        return times.astype(_TIME).astype("datetime64[ns, UTC]").astype("int64").to_numpy(np.int64)
+    except pd.errors.OutOfBoundsDatetime as error:
+        raise ContractError(
+            f"{times.name}: {error}",
+            limit=f"years {EARLIEST.year} to {LATEST.year}",
+            remedy="take the record out of the store: move the store away and ingest all sources again",
+        ) from None

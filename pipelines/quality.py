@@ -65,13 +65,15 @@ class QualityReport:
     span
         First and last decision time, ISO; None when empty.
     missing_share
-        Missing values over all features and trades.
+        Missing values over all trades and the features that have a value at all; 1 when none has.
     duplicate_share
         Exact copies over all records that came in.
     feature_missing
         Missing share by feature.
+    absent_features
+        Features without any value: the data have no feed for them. They do not count for the grade.
     constant_features
-        Features with one value (or none) in all trades.
+        Features with one value in all trades.
     gap_days
         Trading days between the first and the last trade on which there is none.
     stale_options_share
@@ -92,6 +94,7 @@ class QualityReport:
     missing_share: float
     duplicate_share: float
     feature_missing: dict[str, float]
+    absent_features: tuple[str, ...]
     constant_features: tuple[str, ...]
     gap_days: tuple[str, ...]
     stale_options_share: float | None
@@ -138,8 +141,10 @@ def assess(
     duplicates = counts["duplicates"] / counts["records"] if counts and counts["records"] else 0.0
     if not len(trades):
         return _empty(duplicates)
-    share = float(missing.mean()) if missing.size else 0.0
+    has_feed = ~missing.all(axis=0)
+    share = float(missing[:, has_feed].mean()) if has_feed.any() else 1.0
     by_feature = dict(zip(feature_names, missing.mean(axis=0).tolist(), strict=True))
+    absent = tuple(name for name, gone in by_feature.items() if gone == 1.0)
     constant = _constant(features, feature_names)
     moments = trades.signals.frame["decision_time"]
     gaps = _gap_days(moments)
@@ -149,7 +154,8 @@ def assess(
     sources = _tally(trades.signals.frame["data_source"])
     grade = _grade(share, duplicates, settings.quality)
     checks = (
-        *_completeness_checks(grade, share, duplicates, by_feature, settings.quality),
+        *_completeness_checks(grade, share, duplicates, by_feature, absent, settings.quality),
+        _absent_check(absent),
         _constant_check(constant),
         _gap_check(gaps),
         _stale_check(stale, settings),
@@ -166,6 +172,7 @@ def assess(
         missing_share=share,
         duplicate_share=duplicates,
         feature_missing=by_feature,
+        absent_features=absent,
         constant_features=constant,
         gap_days=gaps,
         stale_options_share=stale,
@@ -189,10 +196,9 @@ def refuse_if_corrupted(report: QualityReport) -> None:
             "0 closed trades", limit="at least 1", remedy="ingest signals together with their outcomes; open signals cannot be learnt from"
         )
     if report.grade == "corrupted":
-        worst = max(report.feature_missing, key=report.feature_missing.__getitem__, default="none")
         reasons = "; ".join(check.note for check in report.checks if check.name in ("missing share", "duplicate share") and not check.ok)
         raise DataRefusedError(
-            f"data quality is corrupted: {reasons} (most often missing: {worst})",
+            f"data quality is corrupted: {reasons}",
             limit="; ".join(f"{check.name} {check.limit}" for check in report.checks if check.name in ("missing share", "duplicate share")),
             remedy="mend the feed or remove the copies and ingest again; the limits are quality.poor in params.yaml",
         )
@@ -207,6 +213,7 @@ def _empty(duplicates: float) -> QualityReport:
         missing_share=0.0,
         duplicate_share=duplicates,
         feature_missing={},
+        absent_features=(),
         constant_features=(),
         gap_days=(),
         stale_options_share=None,
@@ -232,7 +239,7 @@ def _constant(features: NDArray[np.float64], names: Sequence[str]) -> tuple[str,
     present = ~np.isnan(features)
     low = np.where(present, features, np.inf).min(axis=0)
     high = np.where(present, features, -np.inf).max(axis=0)
-    return tuple(name for name, lowest, highest in zip(names, low, high, strict=True) if not lowest < highest)
+    return tuple(name for name, lowest, highest in zip(names, low, high, strict=True) if lowest == highest)
 
 
 def _gap_days(moments: pd.Series) -> tuple[str, ...]:
@@ -265,6 +272,7 @@ def _suspicious(trades: Trades, settings: Quality) -> dict[str, int]:
         "pnl_ticks": int((frame["pnl_ticks"].abs() > settings.max_pnl_ticks).sum()),
         "too_short": int((duration < settings.min_duration_s).sum()),
         "too_long": int((duration > settings.max_duration_s).sum()),
+        "signal_after_exit": int((trades.signals.frame["recorded_at"] > frame["exit_time"]).sum()),
     }
 
 
@@ -273,14 +281,17 @@ def _tally(series: pd.Series) -> dict[str, int]:
 
 
 def _completeness_checks(
-    grade: Grade, missing: float, duplicates: float, by_feature: dict[str, float], settings: Quality
+    grade: Grade, missing: float, duplicates: float, by_feature: dict[str, float], absent: tuple[str, ...], settings: Quality
 ) -> tuple[Check, ...]:
-    worst = sorted(by_feature.items(), key=lambda item: -item[1])[:3]
+    counted = [(name, share) for name, share in by_feature.items() if name not in absent]
+    worst = sorted(counted, key=lambda item: -item[1])[:3]
     often = ", ".join(f"{name} {share:.1%}" for name, share in worst if share > 0)
-    missing_note = f"{missing:.1%} of feature values are missing" + (f": {often}" if often else "")
+    missing_note = f"{missing:.1%} of the values of {len(counted)} feature(s) with a feed are missing" + (f": {often}" if often else "")
+    if not counted:
+        missing_note = "no feature has a value"
     limits = settings.poor
     return (
-        Check("grade", grade, "not corrupted", grade != "corrupted", "by missing and duplicate share"),
+        Check("grade", grade, "not corrupted", grade != "corrupted", "by missing share and duplicate share"),
         Check("missing share", missing, f"< {limits.missing:g}", missing < limits.missing, missing_note),
         Check(
             "duplicate share",
@@ -290,6 +301,11 @@ def _completeness_checks(
             f"{duplicates:.1%} of records are copies",
         ),
     )
+
+
+def _absent_check(absent: tuple[str, ...]) -> Check:
+    note = ", ".join(absent) or "every feature has values"
+    return Check("feed absent", len(absent), "0", not absent, note + ("; not part of the missing share" if absent else ""))
 
 
 def _constant_check(constant: tuple[str, ...]) -> Check:
@@ -316,6 +332,7 @@ def _balance_check(profitable: float, smallest: float) -> Check:
 
 
 def _suspicion_checks(found: dict[str, int], settings: Settings) -> tuple[Check, ...]:
+    hindsight = "the last version of a signal wins; one written when the result was known may hold hindsight"
     limits, kept = settings.quality, "reported, not deleted"
     in_ticks = settings.baseline.scale == "ticks"
     ticks_note = kept if in_ticks else f"{kept}; with baseline.scale atr large moves are expected and not flagged"
@@ -330,6 +347,7 @@ def _suspicion_checks(found: dict[str, int], settings: Settings) -> tuple[Check,
         ),
         Check("in trade too short", found["too_short"], f"0 under {limits.min_duration_s:g} s", not found["too_short"], kept),
         Check("in trade too long", found["too_long"], f"0 over {limits.max_duration_s:g} s", not found["too_long"], kept),
+        Check("signals recorded after their exit", found["signal_after_exit"], "0", not found["signal_after_exit"], hindsight),
     )
 
 

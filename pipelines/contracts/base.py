@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import re
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from pipelines.errors import AmiralError
+from pipelines.new_york import FIRST_YEAR, LAST_YEAR
 
 SCHEMA_VERSION = "1.0.0"
 """Semantic version of the records. A record of a higher minor or major version is refused."""
@@ -29,15 +30,17 @@ MAX_WHOLE = 2**53
 POINT_VALUE = {"ES": 50.0, "MES": 5.0, "NQ": 20.0, "MNQ": 2.0}
 """USD per index point and contract."""
 
+EARLIEST = dt.datetime(FIRST_YEAR, 1, 1, tzinfo=dt.UTC)
+LATEST = dt.datetime(LAST_YEAR, 1, 1, tzinfo=dt.UTC) - dt.timedelta(microseconds=1)
+"""First and last moment of a record: 2007 to 2098, where the New York time of it and of the next day is known."""
 
 _SEMANTIC = re.compile(r"[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}")
 
 
 def _utc(value: dt.datetime) -> dt.datetime:
-    try:
-        return value.astimezone(dt.UTC)
-    except OverflowError:
-        raise ValueError(f"{value.isoformat()} lies outside the years 1 to 9999 in UTC") from None
+    if not EARLIEST <= value <= LATEST:
+        raise ValueError(f"{value.isoformat()} lies outside the years {EARLIEST.year} to {LATEST.year} in UTC")
+    return value.astimezone(dt.UTC)
 
 
 @lru_cache(maxsize=64)
@@ -54,7 +57,7 @@ def _version(value: str) -> str:
 
 
 Utc = Annotated[AwareDatetime, AfterValidator(_utc)]
-"""A moment; a naive one is refused, any other zone is converted to UTC."""
+"""A moment from `EARLIEST` to `LATEST`; a naive one is refused, any other zone is converted to UTC."""
 
 Price = Annotated[float, Field(gt=0.0, multiple_of=TICK)]
 """Index points, positive, on the tick grid."""
@@ -76,6 +79,14 @@ class Contract(BaseModel):
     """A record, or a part of one: frozen, strict about keys, finite numbers only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, *, strict: bool | None = True, **options: Any) -> Self:
+        """Read JSON without guessing: a number must be a number, true or false a bool, a time text.
+
+        Rows of a table go through `model_validate`, which is lax: there a whole number is held as a float.
+        """
+        return super().model_validate_json(json_data, strict=strict, **options)
 
 
 class ContractError(AmiralError):

@@ -55,7 +55,7 @@ class Outcome(Contract):
     snapshot_type: Literal["final_result"] = "final_result"
     schema_version: SchemaVersion
     trade_id: TradeId
-    recorded_at: Utc = Field(description="when the record was written; of two records of a trade the later wins")
+    recorded_at: Utc = Field(description="when the record was written, not before exit_time; of two records of a trade the later wins")
     entry_time: Utc = Field(description="T1")
     exit_time: Utc = Field(description="T3; the label is known from here on")
     order_id: str | None = None
@@ -91,6 +91,11 @@ class Outcome(Contract):
     def _consistent(self) -> Self:
         if self.exit_time < self.entry_time:
             raise ValueError(f"exit_time {self.exit_time.isoformat()} is before entry_time {self.entry_time.isoformat()}")
+        if self.recorded_at < self.exit_time:
+            raise ValueError(
+                f"recorded_at {self.recorded_at.isoformat()} is before exit_time {self.exit_time.isoformat()}; "
+                "the result cannot have been known then"
+            )
         expected = self.gross_pnl - self.commission
         if not abs(self.net_pnl - expected) <= MONEY_TOLERANCE:
             raise ValueError(f"net_pnl {self.net_pnl} differs from gross_pnl - commission = {expected}")

@@ -6,7 +6,7 @@ known later belongs to `Outcome`, so an outcome cannot leak into a feature by co
 
 from __future__ import annotations
 
-from operator import le, lt
+from operator import le, lt, sub
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -28,6 +28,9 @@ from pipelines.contracts.base import (
     Whole,
 )
 
+MAX_BAR_AGE_S = 7 * 86400
+"""Most seconds from the end of the last bar to the decision: the market closes for a long weekend, a dead feed for longer."""
+
 Symbol = Literal["ES", "MES", "NQ", "MNQ"]
 DataSource = Literal["live", "paper", "replay", "simulated"]
 Direction = Literal["LONG", "SHORT"]
@@ -44,7 +47,7 @@ class BarWindow(Contract):
     shifted by the roll gap.
     """
 
-    start: Seconds32 = Field(description="bar starts, Unix seconds (UTC), strictly increasing")
+    start: Seconds32 = Field(description="bar starts, Unix seconds (UTC), strictly increasing; the smallest step is a bar's length")
     open: Prices32 = Field(description="index points")
     high: Prices32 = Field(description="index points")
     low: Prices32 = Field(description="index points")
@@ -289,8 +292,19 @@ class Signal(Contract):
 
     @model_validator(mode="after")
     def _nothing_from_later(self) -> Self:
-        if self.bars.start[-1] >= self.decision_time.timestamp():
-            raise ValueError(f"the last bar starts at {self.bars.start[-1]}, not before decision_time {self.decision_time.isoformat()}")
+        starts = self.bars.start
+        length = min(map(sub, starts[1:], starts))
+        age = self.decision_time.timestamp() - (starts[-1] + length)
+        if age < 0.0:
+            raise ValueError(
+                f"the last bar (start {starts[-1]}, {length} s long) closes {-age:.15g} s after decision_time "
+                f"{self.decision_time.isoformat()}; send closed bars only"
+            )
+        if age > MAX_BAR_AGE_S:
+            raise ValueError(
+                f"the last bar (start {starts[-1]}, {length} s long) closed {age:.15g} s before decision_time "
+                f"{self.decision_time.isoformat()}; expected at most {MAX_BAR_AGE_S} s"
+            )
         asof = self.market_structure.options_asof
         if asof is not None and asof > self.decision_time:
             raise ValueError(f"options_asof {asof.isoformat()} is after decision_time {self.decision_time.isoformat()}")

@@ -20,7 +20,7 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from pipelines.contracts.base import MAX_CLUSTERS, WINDOW_BARS, ContractError
+from pipelines.contracts.base import EARLIEST, LATEST, MAX_CLUSTERS, WINDOW_BARS, ContractError
 from pipelines.contracts.columns import Column, columns_of, conform, flatten, nest
 from pipelines.contracts.outcome import Outcome
 from pipelines.contracts.signal import BarWindow, Signal
@@ -54,6 +54,8 @@ def _pandera_column(column: Column) -> pa.Column:
         checks.append(pa.Check.le(column.upper))
     if column.choices:
         checks.append(pa.Check.isin(column.choices))
+    if column.kind == "time":
+        checks.append(pa.Check.in_range(EARLIEST, LATEST))
     nullable = column.nullable or column.kind == "json"
     dtype: Any = pd.DatetimeTZDtype("us", "UTC") if column.kind == "time" else column.dtype
     return pa.Column(dtype, checks=checks, nullable=nullable)

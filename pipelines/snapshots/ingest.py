@@ -171,6 +171,10 @@ class _Collected:
                 if not line.text.strip():
                     continue
                 if not line.ended and not is_whole(line.text):
+                    if b"\r" in line.text:  # it would wait for ever
+                        raise InputError(
+                            f"no line feed in {line.size} bytes", remedy="end lines with a line feed, not with a carriage return alone"
+                        )
                     tally.pending_bytes = line.size
                     return
             yield self._parse(line, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -36,7 +37,7 @@ class Refused:
 
 def quarantine_path(folder: Path, source: Path) -> Path:
     """Where the refused lines of a source lie; the same for the same file, different for two of one name."""
-    whole = source.resolve().as_posix()
+    whole = Path(os.path.realpath(source)).as_posix()
     readable = re.sub(r"[^A-Za-z0-9_.-]", "_", source.name)[:80]
     return folder / f"{readable}-{hashlib.sha256(whole.encode(errors='surrogateescape')).hexdigest()[:12]}.jsonl"
 

@@ -44,7 +44,7 @@ class IngestReport:
     files
         Per file, sorted by path.
     ignored
-        Files with another ending, folders that cannot be listed.
+        Files with another ending, what is no regular file, folders that cannot be listed.
     signals, outcomes
         What became of the valid records.
     store

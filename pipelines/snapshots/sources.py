@@ -12,6 +12,8 @@ from pipelines.errors import InputError
 ENDINGS = (".jsonl", ".parquet")
 """Endings of files that can hold snapshots."""
 
+_NOT_REGULAR = "no regular file"
+
 
 @dataclass(frozen=True)
 class Found:
@@ -22,7 +24,7 @@ class Found:
     files
         To be read: absolute, sorted, each once.
     ignored
-        Files with another ending, and folders that cannot be listed.
+        Files with another ending, what is no regular file (a pipe, a link to nowhere), and folders that cannot be listed.
     """
 
     files: tuple[Path, ...]
@@ -43,41 +45,46 @@ def find(sources: Sequence[Path], leave_out: Sequence[Path]) -> Found:
     Raises
     ------
     InputError
-        A source does not exist or is a file of another ending, or there is nothing to read.
+        A source does not exist, is no regular file or has another ending, or there is nothing to read.
     """
     files: set[Path] = set()
     ignored: set[str] = set()
-    own = {folder.resolve() for folder in leave_out}
+    own = {os.path.realpath(folder) for folder in leave_out}
     for source in sources:
         if source.is_dir():
-            for path in _walk(source.resolve(), own, ignored):
-                if path.suffix in ENDINGS:
-                    files.add(path)
-                else:
+            for path in _walk(os.path.realpath(source), own, ignored):
+                if path.suffix not in ENDINGS:
                     ignored.add(str(path))
+                elif not os.path.isfile(path):
+                    ignored.add(f"{path}: {_NOT_REGULAR}")
+                else:
+                    files.add(path)
         elif not source.exists():
             raise InputError(f"{source} does not exist", remedy="name a file or folder of snapshots")
+        elif not os.path.isfile(source):
+            raise InputError(f"{source} is {_NOT_REGULAR}", remedy="name a file or folder of snapshots")
         elif source.suffix not in ENDINGS:
             raise InputError(f"{source} ends in {source.suffix or 'nothing'}", limit=" or ".join(ENDINGS))
         else:
-            files.add(source.resolve())
+            # A link keeps its own name: what it leads to (a cache, say) need not have the ending.
+            files.add(Path(os.path.realpath(source.parent)) / source.name)
     if sources and not files:
         named = ", ".join(map(str, sources))
         raise InputError(
-            f"{named}: no file to ingest ({len(ignored)} with another ending)",
+            f"{named}: no file to ingest ({len(ignored)} ignored)",
             limit="at least one " + " or ".join(ENDINGS),
             remedy="let the bot write its snapshots there, or name another folder",
         )
     return Found(tuple(sorted(files)), tuple(sorted(ignored)))
 
 
-def _walk(folder: Path, own: set[Path], ignored: set[str]) -> Iterator[Path]:
+def _walk(folder: str, own: set[str], ignored: set[str]) -> Iterator[Path]:
     def unlistable(error: OSError) -> None:
         ignored.add(f"{error.filename}: {error.strerror}")
 
     for name, folders, names in os.walk(folder, onerror=unlistable):
         here = Path(name)
-        folders[:] = [sub for sub in folders if not sub.startswith(".") and (here / sub).resolve() not in own]
-        if here.resolve() in own:
+        folders[:] = [sub for sub in folders if not sub.startswith(".") and os.path.realpath(here / sub) not in own]
+        if os.path.realpath(here) in own:
             continue
         yield from (here / entry for entry in names if not entry.startswith("."))

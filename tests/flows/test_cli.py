@@ -76,8 +76,9 @@ def test_corrupted_data_stop_the_run_with_the_reason_and_their_own_status(tmp_pa
         for number in range(30):
             signal = signal_dict(rng, number)
             outcome = outcome_dict(signal, rng)
-            signal["market_state"] = {key: signal["market_state"][key] for key in ("open", "high", "low", "close", "volume")}
-            signal["market_structure"] = {}
+            if number:  # a feature without any value would be a feed that is absent, and not count
+                signal["market_state"] = {key: signal["market_state"][key] for key in ("open", "high", "low", "close", "volume")}
+                signal["market_structure"] = {}
             stream.write(orjson.dumps({"signal": signal, "outcome": outcome}) + b"\n")
     result = amiral("run", "--data", str(tmp_path / "data"))
     assert result.returncode == 3

@@ -121,6 +121,14 @@ def test_what_breaks_the_schema_is_refused() -> None:
         datasets.build(TRADES, features[:, :3], SETTINGS, code_version="abc")
 
 
+def test_a_time_that_does_not_fit_into_nanoseconds_is_refused() -> None:
+    """In int64 it would come out negative: an exit before its decision."""
+    late = TRADES.outcomes.frame.copy()
+    late.loc[7, "exit_time"] = pd.Timestamp("9998-01-02T15:00:00Z")
+    with pytest.raises(ContractError, match=r"exit_time: Out of bounds .*9998-01-02 15:00:00; expected years 2007 to 2098; remedy: take"):
+        build(Trades(TRADES.signals, OutcomeTable(late)))
+
+
 def test_a_damaged_or_foreign_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"does not exist.*run the dataset stage again"):
         datasets.read(tmp_path)

@@ -88,22 +88,60 @@ TRADES = make_trades(100)
 
 def test_only_corrupted_data_stop_a_run_and_the_reason_is_said() -> None:
     values = features(100)
-    values[:, 1] = np.nan
-    values[:70, 2] = np.nan
+    values[:60, 1] = np.nan
+    values[:, 2] = np.nan
+    values[:70, 3] = np.nan
     report = judge(make_trades(100), values, duplicates=90)
     with pytest.raises(DataRefusedError) as caught:
         refuse_if_corrupted(report)
     text = str(caught.value)
     for part in (
-        "42.5% of feature values are missing: b 100.0%, c 70.0%",
+        "43.3% of the values of 3 feature(s) with a feed are missing: d 70.0%, b 60.0%",
         "45.0% of records are copies",
         "< 0.4",
         "quality.poor",
-        "missing: b",
     ):
         assert part in text
     values[:, 1] = 0.5
     refuse_if_corrupted(judge(make_trades(100), values, duplicates=79))
+
+
+def test_features_without_a_feed_are_listed_and_do_not_count() -> None:
+    values = features(100)
+    values[:, [0, 2, 3]] = np.nan
+    values[:19, 1] = np.nan
+    report = judge(TRADES, values)
+    assert (report.grade, report.missing_share, report.absent_features) == ("acceptable", 0.19, ("a", "c", "d"))
+    row = check(report, "feed absent")
+    assert (row.value, row.ok, row.note) == (3, False, "a, c, d; not part of the missing share")
+    assert check(report, "missing share").note == "19.0% of the values of 1 feature(s) with a feed are missing: b 19.0%"
+    assert check(judge(TRADES), "feed absent") == Check("feed absent", 0, "0", ok=True, note="every feature has values")
+
+
+def test_one_value_is_a_feed() -> None:
+    values = features(100)
+    values[1:, 0] = np.nan
+    report = judge(TRADES, values)
+    assert (report.absent_features, report.missing_share) == ((), 99 / 400)
+
+
+def test_without_any_feed_the_data_are_corrupted() -> None:
+    report = judge(TRADES, np.full((100, 4), np.nan))
+    assert (report.grade, report.missing_share, report.absent_features) == ("corrupted", 1.0, NAMES)
+    with pytest.raises(DataRefusedError, match=r"data quality is corrupted: no feature has a value; expected missing share < 0.4"):
+        refuse_if_corrupted(report)
+
+
+def test_a_signal_recorded_after_its_exit_is_flagged() -> None:
+    trades = make_trades(4)
+    exits = trades.outcomes.frame["exit_time"]
+    recorded = trades.signals.frame["recorded_at"].copy()
+    recorded[1] = exits[1]
+    recorded[2] = exits[2] + pd.Timedelta("1us")
+    report = judge(changed(trades, signals={"recorded_at": recorded}))
+    row = check(report, "signals recorded after their exit")
+    assert (row.value, row.ok, report.suspicious["signal_after_exit"], report.trades) == (1, False, 1, 4)
+    assert check(judge(trades), "signals recorded after their exit").ok
 
 
 def test_no_trades_is_a_message() -> None:
@@ -125,14 +163,14 @@ def test_the_report_is_json() -> None:
     assert set(content["checks"][0]) == {"name", "value", "limit", "ok", "note"}
 
 
-def test_constant_and_wholly_missing_features_are_named() -> None:
+def test_constant_features_are_named() -> None:
     values = features(50)
     values[:, 0] = 0.5
     values[10:, 2] = 7.0
     values[:10, 2] = np.nan
     values[:, 3] = np.nan
     report = judge(make_trades(50), values)
-    assert report.constant_features == ("a", "c", "d")
+    assert report.constant_features == ("a", "c")  # d has no value, which another row says
     assert report.feature_missing == {"a": 0.0, "b": 0.0, "c": 0.2, "d": 1.0}
     assert not check(report, "constant features").ok
     assert judge(make_trades(1)).constant_features == ()
@@ -185,7 +223,7 @@ def test_suspicious_trades_are_reported_and_kept() -> None:
         },
     )
     report = judge(odd)
-    assert report.suspicious == {"risk_multiple": 2, "pnl_ticks": 3, "too_short": 1, "too_long": 1}
+    assert report.suspicious == {"risk_multiple": 2, "pnl_ticks": 3, "too_short": 1, "too_long": 1, "signal_after_exit": 0}
     assert report.trades == 5
     assert not check(report, "|R| too large").ok
     assert check(report, "|PnL| too large").ok  # distances in ATR: a large move is no fault

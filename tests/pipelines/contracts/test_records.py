@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,16 @@ def test_the_factories_make_valid_records(signal: dict[str, Any], outcome: dict[
     ("path", "value", "text"),
     [
         ("decision_time", "2024-01-02T15:00:00", "timezone"),
-        ("decision_time", "2024-01-02T14:50:00Z", "not before decision_time"),
-        ("recorded_at", "0001-01-01T00:00:00+05:00", "outside the years 1 to 9999"),
+        (
+            "decision_time",
+            "2024-01-02T14:59:59.999999Z",
+            r"\(start 1704207300, 300 s long\) closes .* s after decision_time .*closed bars only",
+        ),
+        ("decision_time", "2024-01-09T15:00:00.000001Z", r"closed 604800\.\d* s before decision_time .*; expected at most 604800 s"),
+        ("recorded_at", "0001-01-01T00:00:00+05:00", "outside the years 2007 to 2098 in UTC"),
+        ("recorded_at", "2007-01-01T00:00:00+00:01", "outside the years 2007 to 2098 in UTC"),
+        ("recorded_at", "2098-12-31T23:59:59-01:00", "outside the years 2007 to 2098 in UTC"),
+        ("recorded_at", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59.* lies outside the years 2007 to 2098 in UTC"),
         ("schema_version", "1.1.0", "newer than 1.0.0, which this Amiral reads; upgrade"),
         ("schema_version", "2.0.0", "newer than 1.0.0"),
         ("schema_version", "0.9.0", "older than 1.0.0; convert"),
@@ -72,6 +81,50 @@ def test_signal_refuses(signal: dict[str, Any], path: str, value: Any, text: str
         Signal.model_validate(changed(signal, path, value))
 
 
+@pytest.mark.parametrize(
+    ("field", "moment"),
+    [
+        ("decision_time", "2024-01-02T15:00:00.250Z"),  # the bar closed, and the decision took a moment
+        ("decision_time", "2024-01-09T15:00:00Z"),
+        ("recorded_at", "2006-12-31T23:00:00-05:00"),  # 2007 in UTC
+        ("recorded_at", "2098-12-31T23:59:59.999999Z"),
+    ],
+)
+def test_moments_at_the_limit_are_taken(signal: dict[str, Any], field: str, moment: str) -> None:
+    assert getattr(Signal.model_validate(changed(signal, field, moment)), field) == dt.datetime.fromisoformat(moment)
+
+
+def test_a_gap_among_the_bars_is_not_their_length(signal: dict[str, Any]) -> None:
+    end = signal["bars"]["start"][-1]
+    starts = [end - 86_400 + 300 * k for k in range(-30, 1)] + [end]  # the last bar is the first after a day's break
+    assert Signal.model_validate(changed(signal, "bars.start", starts)).bars.start[-1] == end
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("market_state.vwap_slope", True),
+        ("market_state.vwap_slope", "2.5"),
+        ("execution_context.planned_size", True),
+        ("execution_context.planned_size", "1"),
+        ("battle_navale.rouge_sous_verte_valid", 1),
+        ("battle_navale.rouge_sous_verte_valid", "yes"),
+        ("decision_time", 1704207600),
+        ("decision_time", 1704207600.0),
+        ("model_version", 7),
+    ],
+)
+def test_json_is_not_guessed_at(signal: dict[str, Any], path: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=path.replace(".", r"\.")):
+        Signal.model_validate_json(json.dumps(changed(signal, path, value)))
+
+
+def test_json_of_the_right_types_is_the_same_record(signal: dict[str, Any], outcome: dict[str, Any]) -> None:
+    noted = changed(changed(signal, "market_state.vwap_slope", 2), "market_state.vwap_multi", {"week": 5000})  # whole numbers are numbers
+    whole = TradeSnapshot.model_validate_json(json.dumps({"signal": noted, "outcome": outcome}))
+    assert whole == TradeSnapshot.model_validate({"signal": noted, "outcome": outcome})
+
+
 def test_bar_window_names_the_first_bar_that_is_out_of_order(signal: dict[str, Any]) -> None:
     lows = [*signal["bars"]["low"]]
     lows[7] = signal["bars"]["high"][7] + 50.0
@@ -87,6 +140,8 @@ def test_bar_window_names_the_first_bar_that_is_out_of_order(signal: dict[str, A
     ("changes", "text"),
     [
         ({"exit_time": "2024-01-02T14:59:00Z"}, "exit_time 2024-01-02T14:59:00.* is before entry_time"),
+        ({"recorded_at": "2024-01-02T15:00:00Z"}, "recorded_at 2024-01-02T15:00:00.* is before exit_time .*cannot have been known"),
+        ({"exit_time": "9999-12-31T00:00:00Z"}, "outside the years 2007 to 2098"),
         ({"net_pnl": 1.0}, "differs from gross_pnl - commission"),
         ({"trade_outcome": "loss"}, "trade_outcome loss contradicts net_pnl"),
         ({"entry_price": 0.0}, "greater than 0"),

@@ -83,6 +83,7 @@ def test_bars_and_clusters_must_fit_the_frame() -> None:
         ("battle_navale.direction", "SIDEWAYS", "SIDEWAYS"),
         ("battle_navale.confidence", 1.5, "1.5 fails less_than_or_equal_to"),
         ("market_state.close", np.nan, "market_state.close"),
+        ("recorded_at", pd.Timestamp("9998-01-01T00:00:00Z"), "recorded_at: Timestamp.'9998.* fails in_range"),
     ],
 )
 def test_schema_names_column_and_value(column: str, value: Any, text: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,12 @@ SIGNAL, OUTCOME = pairs(1)[0]
         (SIGNAL | {"net_pnl": 5.0}, "net_pnl: unknown field, value 5.0"),
         (SIGNAL | {"schema_version": "1.7.0"}, "schema_version: schema version 1.7.0 is newer than 1.0.0"),
         (SIGNAL | {"decision_time": "2024-01-02T15:00:00"}, "decision_time = .*timezone"),
-        (SIGNAL | {"recorded_at": "0001-01-01T00:00:00+05:00"}, "recorded_at: .* outside the years"),
+        (SIGNAL | {"recorded_at": "0001-01-01T00:00:00+05:00"}, "recorded_at: .* outside the years 2007 to 2098"),
+        (SIGNAL | {"decision_time": "9999-01-01T00:00:00Z"}, "decision_time: .* outside the years 2007 to 2098"),
+        (SIGNAL | {"decision_time": 1704207600}, "decision_time = 1704207600: .*valid datetime"),
+        (OUTCOME | {"exit_time": "9999-01-01T00:00:00Z"}, "exit_time: .* outside the years 2007 to 2098"),
+        (OUTCOME | {"commission": True}, "commission = True: .*valid number"),
+        (OUTCOME | {"gross_pnl": "2.5"}, "gross_pnl = '2.5': .*valid number"),
         ({key: value for key, value in SIGNAL.items() if key != "bars"}, "bars: missing"),
         (SIGNAL | {"market_state": SIGNAL["market_state"] | {"close": 5000.1}}, "market_state.close = 5000.1: .*multiple of 0.25"),
         (OUTCOME | {"exit_time": "2024-01-01T00:00:00Z"}, "exit_time .* is before entry_time"),
@@ -59,8 +66,6 @@ def test_a_bad_line_goes_to_quarantine_and_the_rest_goes_on(place: Place, bad: d
     assert (report.store.trades, report.refused, report.signals.records) == (3, 1, 3)
     (entry,) = place.refused()
     assert (entry["file"], entry["line"]) == (str(path.resolve()), 2)
-    import re
-
     assert re.search(reason, entry["reason"]), entry["reason"]
     assert len(entry["reason"]) <= SETTINGS.max_reason_chars
     original = bad if isinstance(bad, bytes) else line(bad)
@@ -143,15 +148,50 @@ def test_sources_that_cannot_be(place: Place, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere does not exist; remedy: name a file or folder"):
         place.ingest(tmp_path / "nowhere")
     place.raw.mkdir()
-    with pytest.raises(InputError, match=r"no file to ingest \(0 with another ending\); expected at least one .jsonl or .parquet; remedy"):
+    with pytest.raises(InputError, match=r"no file to ingest \(0 ignored\); expected at least one .jsonl or .parquet; remedy"):
         place.ingest()
     (place.raw / "notes.txt").write_text("hello")
-    with pytest.raises(InputError, match="1 with another ending"):
+    with pytest.raises(InputError, match=r"no file to ingest \(1 ignored\)"):
         place.ingest()
     with pytest.raises(InputError, match=r"notes.txt ends in .txt; expected .jsonl or .parquet"):
         place.ingest(place.raw / "notes.txt")
     write(place.raw / "day.jsonl", [SIGNAL])
     assert [Path(path).name for path in place.ingest().ignored] == ["notes.txt"]
+
+
+def test_what_is_no_regular_file_is_not_read(place: Place) -> None:
+    """A loop of links has no end to resolve, and opening a pipe waits for a writer that never comes."""
+    write(place.raw / "day.jsonl", [SIGNAL])
+    (place.raw / "loop.jsonl").symlink_to("loop.jsonl")
+    (place.raw / "gone.parquet").symlink_to("nowhere")
+    (place.raw / "round").symlink_to("round")
+    os.mkfifo(place.raw / "pipe.jsonl")
+    report = place.ingest()
+    assert (report.signals.added, report.problems) == (1, ())
+    ignored = {Path(entry).name for entry in report.ignored}
+    assert ignored == {"gone.parquet: no regular file", "loop.jsonl: no regular file", "pipe.jsonl: no regular file", "round"}
+    with pytest.raises(InputError, match=r"pipe.jsonl is no regular file; remedy: name a file or folder"):
+        place.ingest(place.raw / "pipe.jsonl")
+    with pytest.raises(InputError, match=r"loop.jsonl does not exist"):
+        place.ingest(place.raw / "loop.jsonl")
+
+
+def test_a_link_is_read_by_its_own_name(place: Place, tmp_path: Path) -> None:
+    target = write(tmp_path / "cache" / "0a1b2c", [SIGNAL])
+    place.raw.mkdir()
+    (place.raw / "day.jsonl").symlink_to(target)
+    report = place.ingest(place.raw, place.raw / "day.jsonl")
+    assert (report.signals.added, len(report.files), report.duplicates) == (1, 1, 0)
+
+
+def test_a_file_without_line_feeds_is_a_problem_and_does_not_wait(place: Place) -> None:
+    content = (line(SIGNAL) + line(OUTCOME)).replace(b"\n", b"\r")
+    write(place.raw / "old-mac.jsonl", [content])
+    write(place.raw / "day.jsonl", [SIGNAL])
+    report = place.ingest()
+    assert (report.signals.added, report.pending_bytes) == (1, 0)
+    (found,) = report.problems
+    assert found.problem == f"no line feed in {len(content)} bytes; remedy: end lines with a line feed, not with a carriage return alone"
 
 
 def test_files_that_are_no_parquet_are_reported_and_the_rest_goes_on(place: Place) -> None:
@@ -223,10 +263,103 @@ def test_parquet_tables_of_another_shape(place: Place, change: Any, reason: str)
     frame.to_parquet(place.raw / "o.parquet")
     report = place.ingest()
     assert (report.outcomes.added, report.signals.added) == (0, 1)
-    import re
-
     assert all(re.search(reason, entry["reason"]) for entry in place.refused()), place.refused()
     assert place.refused()
+
+
+def replaced(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    """The table with another column of this name."""
+    return table.set_column(table.schema.get_field_index(name), name, values)
+
+
+ODD_COLUMNS = {
+    "bars.close": (pa.array([5000.0] * 3), "column 'bars.close' is of type double; expected a list of numbers"),
+    "bars.open": (pa.array([["5000.0"]] * 3), "column 'bars.open' is of type list.*; expected a list of numbers"),
+    "battle_navale.filters_passed": (pa.array([5] * 3), "'battle_navale.filters_passed' is of type int64; expected JSON text"),
+    "battle_navale.filters_failed": (pa.array([["vwap"]] * 3), "expected JSON text"),
+    "market_state.atr_14": (pa.array([True] * 3), "column 'market_state.atr_14' is of type bool; expected numbers"),
+    "market_state.vwap": (pa.array(["4990.5"] * 3), "column 'market_state.vwap' is of type string; expected numbers"),
+    "decision_time": (pa.array([1704207600] * 3), "column 'decision_time' is of type int64; expected timestamps"),
+    "symbol": (pa.array([b"ES"] * 3), "column 'symbol' is of type binary; expected text"),
+    "microstructure.volume_spike_detected": (pa.array([1] * 3), "is of type int64; expected booleans"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_COLUMNS)
+def test_a_column_of_another_type_refuses_its_file_only(place: Place, name: str) -> None:
+    values, reason = ODD_COLUMNS[name]
+    trades = make_trades(3)
+    trades.signals.write(place.raw / "a.parquet")
+    parquet.write_table(replaced(parquet.read_table(place.raw / "a.parquet"), name, values), place.raw / "a.parquet")
+    trades.outcomes.write(place.raw / "b.parquet")
+    write(place.raw / "day.jsonl", [SIGNAL])
+    report = place.ingest()
+    assert (report.signals.added, report.outcomes.added) == (1, 3)
+    (found,) = report.problems
+    assert Path(found.path).name == "a.parquet"
+    assert re.search(reason, str(found.problem)), found.problem
+
+
+def test_two_columns_of_one_name_refuse_their_file(place: Place) -> None:
+    make_trades(3).outcomes.write(place.raw / "a.parquet")
+    table = parquet.read_table(place.raw / "a.parquet")
+    parquet.write_table(table.append_column("net_pnl", pa.array([9.0] * 3)), place.raw / "a.parquet")
+    report = place.ingest()
+    assert (report.outcomes.added, [found.problem for found in report.problems]) == (
+        0,
+        ["two columns of one name; remedy: write the file again"],
+    )
+
+
+def unreadable(kind: str) -> pa.Array:
+    """A column whose second value (or, without a time zone, every one) Python cannot hold."""
+    match kind:
+        case "far year":
+            moments = [1704207600_000, 400_000_000_000_000, 1704207600_000]
+            return pa.array(moments, type=pa.int64()).cast(pa.timestamp("ms", "UTC"))
+        case "year 9999":
+            return pa.array([1704207600, 253_370_764_800, 1704207600]).cast(pa.timestamp("s", "UTC"))
+        case "no such zone":
+            return pa.array([1704207600] * 3).cast(pa.timestamp("s")).cast(pa.int64()).view(pa.timestamp("s", "Mars/Olympus"))
+    offsets, content = pa.py_buffer(np.array([0, 1, 3, 4], dtype=np.int32).tobytes()), pa.py_buffer(b"a\xff\xfeb")
+    return pa.StringArray.from_buffers(3, offsets, content)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "stored", "reason"),
+    [
+        ("far year", "recorded_at", 2, "not readable: recorded_at: "),
+        ("year 9999", "recorded_at", 2, "recorded_at: 9999-.* outside the years 2007 to 2098"),
+        ("no such zone", "recorded_at", 0, "not readable: recorded_at: .*Mars/Olympus"),
+        ("bytes", "model_version", 2, "not readable: model_version: .*decode byte 0xff"),
+    ],
+)
+def test_a_value_that_cannot_be_read_refuses_its_row_only(place: Place, kind: str, name: str, stored: int, reason: str) -> None:
+    trades = make_trades(3)
+    trades.signals.write(place.raw / "a.parquet")
+    parquet.write_table(replaced(parquet.read_table(place.raw / "a.parquet"), name, unreadable(kind)), place.raw / "a.parquet")
+    write(place.raw / "day.jsonl", [OUTCOME])
+    report = place.ingest()
+    assert (report.signals.added, report.outcomes.added, report.refused) == (stored, 1, 3 - stored)
+    entries = place.refused()
+    assert [entry["line"] for entry in entries] == ([2] if stored else [1, 2, 3])
+    for entry in entries:
+        assert re.search(reason, entry["reason"]), entry["reason"]
+        assert json.loads(entry["text"])["trade_id"] == trades.signals.frame["trade_id"].iloc[entry["line"] - 1]
+
+
+def test_texts_held_as_a_dictionary_and_numbers_of_another_width_are_fine(place: Place) -> None:
+    make_trades(3).signals.write(place.raw / "a.parquet")
+    table = parquet.read_table(place.raw / "a.parquet")
+    for name, kind in (
+        ("symbol", pa.dictionary(pa.int32(), pa.string())),
+        ("market_state.volume", pa.int64()),
+        ("trade_id", pa.large_string()),
+    ):
+        table = replaced(table, name, table.column(name).cast(kind))
+    table = replaced(table, "bars.close", table.column("bars.close").cast(pa.large_list(pa.float64())))
+    parquet.write_table(table, place.raw / "a.parquet")
+    assert place.ingest().signals.added == 3
 
 
 def test_a_pair_that_is_no_trade_is_set_aside_until_it_is_mended(place: Place) -> None:
