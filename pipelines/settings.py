@@ -96,6 +96,7 @@ class Market(Section):
     trend_bars: Annotated[int, Field(ge=3)]
     volatility_bars: Annotated[int, Field(ge=3)]
     max_gap_bars: Annotated[int, Field(ge=0)]
+    max_median_ratio: Annotated[float, Field(gt=1.0)]
 
 
 class Options(Section):

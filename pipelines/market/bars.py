@@ -12,6 +12,7 @@ from pipelines.errors import InputError
 from pipelines.market.calendar import unix_seconds
 from pipelines.market.files import numbers, quarantine, read_table, read_times
 from pipelines.market.inputs import BAR_COLUMNS, OPTIONAL_BAR_COLUMNS
+from pipelines.new_york import FIRST_YEAR, LAST_YEAR
 from pipelines.settings import Instrument
 
 _PRICES = ("open", "high", "low", "close")
@@ -21,11 +22,13 @@ _BANDED = ("ES", "MES")
 
 BAR_MINUTES = (1, 5)
 NANOSECONDS = 1_000_000_000
+MAX_SPREAD_TICKS = 10.0
+"""Widest spread that a signal can carry (DOMAIN A.3)."""
 MAX_BAD_SHARE = 0.5
 """Share of bad rows beyond which a file is not bars with faults but something else."""
 
 
-def read_bars(path: Path, instrument: Instrument) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
+def read_bars(path: Path, instrument: Instrument, max_median_ratio: float) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
     """Read bars from Parquet or CSV.
 
     Parameters
@@ -35,27 +38,32 @@ def read_bars(path: Path, instrument: Instrument) -> tuple[pd.DataFrame, pd.Data
         volume in contracts; and any of `OPTIONAL_BAR_COLUMNS`.
     instrument
         Symbol and price band.
+    max_median_ratio
+        Factor to the median close beyond which a price is refused.
 
     Returns
     -------
     bars
-        The valid rows, sorted by `ts` (UTC), one per time.
+        The valid rows, sorted by `ts` (UTC), one per time; spreads of more than `MAX_SPREAD_TICKS`
+        are missing, `adj` is on the tick grid.
     quarantined
         The refused rows, columns `QUARANTINE_COLUMNS`: not a number, high below low, open or close
-        outside, not positive, outside the band (ES and MES), off the tick grid, off the time grid,
-        negative volume, several different bars at one time (all of them: nothing tells the right one).
+        outside, not positive, outside the band (ES and MES), far from the median close, off the tick
+        grid, off the time grid, of years without a calendar, negative volume, an `adj` as large as a
+        price, several different bars at one time (all of them: nothing tells the right one).
     notes
-        How many rows were out of order, doubled or refused.
+        How many rows were out of order, doubled or refused, how many spreads and `adj` were mended.
 
     Raises
     ------
     InputError
         The file cannot be used as a whole: see `read_table` and `read_times`; no valid rows, more
-        than half of the rows bad, or bars that are not of 1 or 5 minutes.
+        than half of the rows bad, bars that are not of 1 or 5 minutes, or an `adj` by which prices
+        would be negative.
     """
     raw = read_table(path, BAR_COLUMNS, OPTIONAL_BAR_COLUMNS)
-    bars = _typed(path, raw)
-    reasons = _faults(bars, instrument)
+    bars, mended = _mended(path, _typed(path, raw), instrument.tick_size)
+    reasons = _faults(bars, instrument, max_median_ratio)
     valid = bars[(reasons == "").to_numpy()]
     doubled = valid.duplicated(keep="first").to_numpy()
     unique = valid[~doubled]
@@ -73,8 +81,9 @@ def read_bars(path: Path, instrument: Instrument) -> tuple[pd.DataFrame, pd.Data
     in_order = unique["ts"].is_monotonic_increasing
     if not in_order:
         unique = unique.sort_values("ts", kind="stable")
+    _refuse_negative_prices(path, unique)
     notes = _notes(path, unique, bad, int(doubled.sum()), in_order=in_order)
-    return unique.reset_index(drop=True), quarantine(path, raw, bad), notes
+    return unique.reset_index(drop=True), quarantine(path, raw, bad), (*mended, *notes)
 
 
 def bar_minutes(path: Path, times: pd.Series) -> int:
@@ -107,7 +116,25 @@ def _typed(path: Path, raw: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=raw.index)
 
 
-def _faults(bars: pd.DataFrame, instrument: Instrument) -> pd.Series:
+def _mended(path: Path, bars: pd.DataFrame, tick: float) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Mend what does not spoil a bar, and tell it."""
+    notes = []
+    if "spread_ticks" in bars:
+        wide = bars["spread_ticks"] > MAX_SPREAD_TICKS
+        bars = bars.assign(spread_ticks=bars["spread_ticks"].mask(wide))
+        if wide.any():
+            notes.append(f"{path.name}: spread_ticks of {wide.sum()} row(s) above {MAX_SPREAD_TICKS:g} ticks; read as missing")
+    if "adj" in bars:
+        # Levels and older bars are moved by differences of adj, and have to stay on the tick grid.
+        on_grid = np.rint(bars["adj"] / tick) * tick
+        moved = np.isfinite(bars["adj"]) & (on_grid != bars["adj"])
+        bars = bars.assign(adj=on_grid)
+        if moved.any():
+            notes.append(f"{path.name}: adj of {moved.sum()} row(s) off the tick grid of {tick:g}; rounded to it")
+    return bars, tuple(notes)
+
+
+def _faults(bars: pd.DataFrame, instrument: Instrument, max_median_ratio: float) -> pd.Series:
     """The first fault of each row as text, "" for a valid row."""
     reasons = pd.Series("", index=bars.index, dtype=object)
 
@@ -115,6 +142,8 @@ def _faults(bars: pd.DataFrame, instrument: Instrument) -> pd.Series:
         reasons[fault & (reasons == "").to_numpy()] = reason
 
     mark(bars["ts"].isna().to_numpy(), "ts is not a time")
+    years = bars["ts"].dt.year
+    mark(~years.between(FIRST_YEAR, LAST_YEAR - 1).to_numpy(), f"ts outside the years {FIRST_YEAR} to {LAST_YEAR - 1}")
     for name in (*_PRICES, "volume"):
         mark(~np.isfinite(bars[name].to_numpy()), f"{name} is not a finite number")
     for name in _PRICES:
@@ -126,6 +155,9 @@ def _faults(bars: pd.DataFrame, instrument: Instrument) -> pd.Series:
     if instrument.symbol in _BANDED:
         band = f"{instrument.price_min:g}..{instrument.price_max:g}"
         mark((low < instrument.price_min) | (high > instrument.price_max), f"price outside the band {band}")
+    median = bars["close"].median()
+    far = (low * max_median_ratio < median) | (high > median * max_median_ratio)
+    mark(far, f"price further than a factor of {max_median_ratio:g} from the median close {median:g}")
     for name in _PRICES:
         steps = bars[name].to_numpy() / instrument.tick_size
         mark(steps != np.rint(steps), f"{name} is off the tick grid of {instrument.tick_size:g}")
@@ -133,9 +165,25 @@ def _faults(bars: pd.DataFrame, instrument: Instrument) -> pd.Series:
     for name in ("bid_volume", "ask_volume", "spread_ticks"):
         if name in bars:
             mark(bars[name].to_numpy() < 0.0, f"{name} is negative")
+            mark(np.isinf(bars[name].to_numpy()), f"{name} is not a finite number")
     if "adj" in bars:
-        mark(~np.isfinite(bars["adj"].to_numpy()), "adj is not a finite number")
+        adj = bars["adj"].to_numpy()
+        mark(~np.isfinite(adj), "adj is not a finite number")
+        mark(np.abs(adj - bars["adj"].median()) >= median, "adj is as far from the median adj as a whole price")
     return reasons
+
+
+def _refuse_negative_prices(path: Path, bars: pd.DataFrame) -> None:
+    """Every price must stay positive in the terms of any other bar's contract."""
+    if "adj" not in bars:
+        return
+    adj, low = bars["adj"], bars["low"]
+    if (low + adj).min() <= adj.max():
+        raise InputError(
+            f"{path}: adj runs from {adj.min():g} to {adj.max():g}, by which prices (from {low.min():g}) become negative",
+            limit="adj in index points, such that close + adj is continuous and less the adj of any other bar positive",
+            remedy="mend adj, or leave the column out",
+        )
 
 
 def _refuse_if_mostly_bad(path: Path, rows: int, bad: pd.Series) -> None:

@@ -18,6 +18,8 @@ from pipelines.errors import InputError
 from pipelines.market.inputs import QUARANTINE_COLUMNS, no_quarantine
 
 _UNREADABLE_REMEDY = "copy or export the file again; it may have been cut off or still be in writing"
+_NANOSECOND_YEARS = (1678, 2261)
+"""Years that 64-bit nanoseconds hold whole."""
 _UTC_REMEDY = 'write the times in UTC, like "2025-01-02T14:30:00Z"'
 
 
@@ -48,7 +50,8 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
-        return parquet.read_table(path).to_pandas()
+        # Without pandas' own metadata: a saved index comes back as columns, and rows are numbered as they lie in the file.
+        return parquet.read_table(path).to_pandas(ignore_metadata=True)
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {_first_line(error)}", limit="a whole Parquet file", remedy=_UNREADABLE_REMEDY) from None
 
@@ -65,7 +68,7 @@ def _first_line(error: Exception) -> str:
 
 
 def read_times(path: Path, column: pd.Series) -> pd.Series:
-    """Turn a column into UTC times; what is no time becomes NaT.
+    """Turn a column into UTC times; what is no time, or lies outside 1678 to 2261 (64-bit nanoseconds), becomes NaT.
 
     Raises
     ------
@@ -105,7 +108,7 @@ def _check_offsets(path: Path, text: pd.Series, offset: pd.Series) -> None:
 
 
 def _nanoseconds(times: pd.Series) -> pd.Series:
-    return times.astype("datetime64[ns, UTC]")
+    return times.where(times.dt.year.between(*_NANOSECOND_YEARS)).astype("datetime64[ns, UTC]")
 
 
 def numbers(column: pd.Series) -> NDArray[np.float64]:
@@ -139,7 +142,7 @@ def quarantine(path: Path, frame: pd.DataFrame, reasons: pd.Series) -> pd.DataFr
             "file": path.name,
             "row": refused.index.to_numpy(np.int64) + 1,
             "reason": reasons.to_numpy(),
-            "values": [json.dumps({key: _plain(value) for key, value in record.items()}) for record in records],
+            "values": [json.dumps({key: _plain(value) for key, value in record.items()}, default=str) for record in records],
         }
     )
     return table.astype({"file": "str", "reason": "str", "values": "str"})[list(QUARANTINE_COLUMNS)]

@@ -5,7 +5,8 @@ type (C or P), iv (fraction), gamma (per point and share), open_interest, volume
 
 Dollar gamma of a contract is gamma * open interest * multiplier * spot^2 * 0.01: USD of hedging
 per 1 % move. Calls count plus, puts minus (the convention that dealers are long calls and short
-puts; who holds what is not in the data).
+puts; who holds what is not in the data). A contract that has expired by the as-of time holds no
+open interest any more; its volume of the day stays.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ Floats = NDArray[np.float64]
 
 CHAIN_COLUMNS = ("ts", "expiry", "strike", "type", "iv", "gamma", "open_interest", "volume", "spot")
 
-_PRICES = ("call_wall", "put_wall", "gamma_flip")
+LEVEL_PRICES = ("call_wall", "put_wall", "gamma_flip")
+"""Columns of a row of levels in units of the strikes, beside the spot."""
+
 _EXPIRY_TIME = pd.Timedelta(hours=16)
 """New York wall clock at which an option of the underlying stops trading."""
 _SECONDS_PER_YEAR = 365.0 * 86_400.0
@@ -55,9 +58,9 @@ def levels_from_chain(chain: pd.DataFrame, settings: Options) -> pd.DataFrame:
 def _levels(asof: object, snapshot: pd.DataFrame, settings: Options) -> dict[str, object]:
     spot = float(snapshot["spot"].iloc[0])
     is_call = (snapshot["type"] == "C").to_numpy()
-    open_interest = snapshot["open_interest"].to_numpy(np.float64)
+    open_interest = np.where(_years_left(snapshot) > 0.0, snapshot["open_interest"].to_numpy(np.float64), 0.0)
     volume = snapshot["volume"].to_numpy(np.float64)
-    held = snapshot.groupby(["strike", "type"])["open_interest"].transform("sum").to_numpy(np.float64)
+    held = snapshot.assign(held=open_interest).groupby(["strike", "type"])["held"].transform("sum").to_numpy(np.float64)
     liquid = held >= settings.min_open_interest
 
     weight = np.where(liquid, open_interest, 0.0)
@@ -98,8 +101,7 @@ def zero_gamma(snapshot: pd.DataFrame, signed_interest: Floats, spot: float, set
     float
         Units of the strikes; NaN when the net gamma does not change sign on the grid.
     """
-    expiry = (pd.DatetimeIndex(snapshot["expiry"]) + _EXPIRY_TIME).tz_localize(NEW_YORK)
-    years = (unix_seconds(expiry) - unix_seconds(snapshot["ts"])) / _SECONDS_PER_YEAR
+    years = _years_left(snapshot)
     iv = snapshot["iv"].to_numpy(np.float64)
     use = (years > 0.0) & (iv > 0.0) & (signed_interest != 0.0)
     strike = snapshot["strike"].to_numpy(np.float64)[use]
@@ -108,10 +110,17 @@ def zero_gamma(snapshot: pd.DataFrame, signed_interest: Floats, spot: float, set
     gamma = black_scholes_gamma(grid[:, None], strike, years[use], iv[use], settings.rate)
     net = (gamma * signed_interest[use]).sum(axis=1) * grid**2
 
-    at = np.flatnonzero(net[:-1] * net[1:] < 0.0)
-    touched = grid[net == 0.0] if use.any() else grid[:0]
-    crossings = np.concatenate([grid[at] + (grid[at + 1] - grid[at]) * net[at] / (net[at] - net[at + 1]), touched])
+    # Far from every strike gamma underflows to exactly 0: only a change of sign is a crossing.
+    grid, net = grid[net != 0.0], net[net != 0.0]
+    at = np.flatnonzero(np.sign(net[:-1]) != np.sign(net[1:]))
+    crossings = grid[at] + (grid[at + 1] - grid[at]) * net[at] / (net[at] - net[at + 1])
     return float(crossings[np.argmin(np.abs(crossings - spot))]) if len(crossings) else np.nan
+
+
+def _years_left(snapshot: pd.DataFrame) -> Floats:
+    """Time to each contract's expiry at the as-of time; zero or negative when it has expired."""
+    expiry = (pd.DatetimeIndex(snapshot["expiry"]) + _EXPIRY_TIME).tz_localize(NEW_YORK)
+    return (unix_seconds(expiry) - unix_seconds(snapshot["ts"])) / _SECONDS_PER_YEAR
 
 
 def black_scholes_gamma(spot: Floats, strike: Floats, years: Floats, iv: Floats, rate: float) -> Floats:
@@ -157,7 +166,7 @@ def levels_asof(options: pd.DataFrame | None, end: NDArray[np.int64], close: Flo
     result: dict[str, object] = {}
     for name in names:
         values = table[name]
-        if name in _PRICES:
+        if name in LEVEL_PRICES:
             result[name] = np.where(known, (values * ratio - at_roll)[row] + offset, np.nan)
         else:
             result[name] = np.where(known, values[row], np.nan)

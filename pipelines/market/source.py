@@ -16,8 +16,8 @@ from pipelines.market.bars import BAR_MINUTES, bar_minutes, read_bars
 from pipelines.market.calendar import find_gaps, trading_days, unix_seconds
 from pipelines.market.files import concat_quarantine, numbers, quarantine, read_table, read_times
 from pipelines.market.inputs import OPTION_COLUMNS, MarketInputs
-from pipelines.market.options import CHAIN_COLUMNS, levels_from_chain
-from pipelines.settings import Instrument, Settings
+from pipelines.market.options import CHAIN_COLUMNS, LEVEL_PRICES, levels_from_chain
+from pipelines.settings import Settings
 from pipelines.storage import write_atomically, write_text
 
 MIN_COMMON_SHARE = 0.5
@@ -25,6 +25,7 @@ MIN_COMMON_SHARE = 0.5
 
 _INDEX = {"ES": "es", "MES": "es", "NQ": "nq", "MNQ": "nq"}
 _OTHER: dict[str, tuple[str, Literal["ES", "NQ"]]] = {"es": ("nq", "NQ"), "nq": ("es", "ES")}
+_CHAIN_NUMBERS = ("strike", "iv", "gamma", "open_interest", "volume", "spot")
 _SUFFIXES = (".parquet", ".csv")
 _CHAINS, _LEVELS, _VIX, _CARD = "option_chains_*.parquet", "option_chains_levels.parquet", "vix_1d", "market.json"
 
@@ -53,10 +54,10 @@ def read_folder(folder: Path, settings: Settings) -> MarketInputs:
     """
     index = _INDEX[settings.instrument.symbol]
     path = _bars_file(folder, index)
-    bars, refused, notes = read_bars(path, settings.instrument)
+    bars, refused, notes = read_bars(path, settings.instrument, settings.market.max_median_ratio)
     minutes = bar_minutes(path, bars["ts"])
     parts, messages = [refused], [*notes, *_gap_notes(path, bars, minutes, settings.market.max_gap_bars)]
-    other = _read_other(folder, index, minutes, bars, settings.instrument, parts, messages)
+    other = _read_other(folder, index, minutes, bars, settings, parts, messages)
     return MarketInputs(
         bars=bars,
         nq=other,
@@ -134,14 +135,15 @@ def _gap_notes(path: Path, bars: pd.DataFrame, minutes: int, max_gap_bars: int) 
 
 
 def _read_other(
-    folder: Path, index: str, minutes: int, bars: pd.DataFrame, instrument: Instrument, parts: list[pd.DataFrame], notes: list[str]
+    folder: Path, index: str, minutes: int, bars: pd.DataFrame, settings: Settings, parts: list[pd.DataFrame], notes: list[str]
 ) -> pd.DataFrame | None:
     prefix, symbol = _OTHER[index]
     path = _file(folder, f"{prefix}_{minutes}m")
     if path is None:
         notes.append(f"no {prefix}_{minutes}m file: es_nq_correlation is missing")
         return None
-    other, refused, own_notes = read_bars(path, instrument.model_copy(update={"symbol": symbol}))
+    instrument = settings.instrument.model_copy(update={"symbol": symbol})
+    other, refused, own_notes = read_bars(path, instrument, settings.market.max_median_ratio)
     parts.append(refused)
     notes.extend(own_notes)
     other_minutes = bar_minutes(path, other["ts"])
@@ -174,8 +176,7 @@ def _read_options(folder: Path, settings: Settings, parts: list[pd.DataFrame], n
     chains = sorted(path for path in folder.glob(_CHAINS) if path != levels)
     tables = [levels_from_chain(_read_chain(path, parts, notes), settings.options) for path in chains]
     if levels.exists():
-        raw = read_table(levels, OPTION_COLUMNS)
-        tables.append(raw.assign(asof=read_times(levels, raw["asof"])))
+        tables.append(_read_levels(levels, parts, notes))
     filled = [table for table in tables if len(table)]
     if not filled:
         notes.append("no option chains (option_chains_*.parquet): option levels are missing")
@@ -187,20 +188,40 @@ def _read_options(folder: Path, settings: Settings, parts: list[pd.DataFrame], n
 def _read_chain(path: Path, parts: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
     raw = read_table(path, CHAIN_COLUMNS, ("header_time_ok",))
     chain = pd.DataFrame({"ts": read_times(path, raw["ts"])}, index=raw.index)
-    chain["expiry"] = pd.to_datetime(raw["expiry"], errors="coerce")
+    # The date as it is written: in whatever zone it stands, the option expires at the close of that New York day.
+    chain["expiry"] = pd.to_datetime(raw["expiry"].astype("str").str.strip().str[:10], format="ISO8601", errors="coerce")
     chain["type"] = raw["type"].astype("str").str.upper().str[:1]
-    for name in ("strike", "iv", "gamma", "open_interest", "volume", "spot"):
+    for name in _CHAIN_NUMBERS:
         chain[name] = numbers(raw[name])
     reasons = pd.Series("", index=raw.index, dtype=object)
-    reasons[chain.isna().any(axis=1) | ~chain["type"].isin(("C", "P"))] = "a cell is missing or unreadable"
+    infinite = np.isinf(chain[list(_CHAIN_NUMBERS)]).any(axis=1)
+    reasons[chain.isna().any(axis=1) | infinite | ~chain["type"].isin(("C", "P"))] = "a cell is missing or unreadable"
     reasons[(chain[["strike", "spot"]] <= 0.0).any(axis=1)] = "strike or spot is zero or negative"
     reasons[(chain[["iv", "gamma", "open_interest", "volume"]] < 0.0).any(axis=1)] = "a negative iv, gamma, open interest or volume"
     if "header_time_ok" in raw:
-        # Nothing may be known before its time, and of these the time is not certain.
-        reasons[~raw["header_time_ok"].astype(bool)] = "the time of the snapshot is not certain (header_time_ok is false)"
+        # Nothing may be known before its time, and only where a plain true says so the time is certain.
+        certain = [isinstance(value, bool | np.bool_) and bool(value) for value in raw["header_time_ok"]]
+        reasons[~np.array(certain, dtype=np.bool_)] = "the time of the snapshot is not certain (header_time_ok is not true)"
     bad = reasons[reasons != ""]
     _put_aside(path, raw, bad, parts, notes)
     return chain[(reasons == "").to_numpy()]
+
+
+def _read_levels(path: Path, parts: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
+    """Levels that somebody has computed before; a level may be missing, but must not be impossible."""
+    raw = read_table(path, OPTION_COLUMNS)
+    names = [name for name in OPTION_COLUMNS if name != "asof"]
+    values = pd.DataFrame({name: numbers(raw[name]) for name in names}, index=raw.index)
+    asof = read_times(path, raw["asof"])
+    prices = ["spot", *LEVEL_PRICES]
+    sizes = [name for name in names if name not in (*prices, "net_gamma")]
+    reasons = pd.Series("", index=raw.index, dtype=object)
+    reasons[(values[sizes] < 0.0).any(axis=1)] = "a volume, open interest, ratio or exposure is negative"
+    reasons[(values[prices] <= 0.0).any(axis=1)] = "spot or a level is zero or negative"
+    unreadable = (values.isna() & raw[names].notna()) | np.isinf(values)
+    reasons[asof.isna() | values["spot"].isna() | unreadable.any(axis=1)] = "asof or spot is missing, or a cell is unreadable"
+    _put_aside(path, raw, reasons[reasons != ""], parts, notes)
+    return values.assign(asof=asof)[list(OPTION_COLUMNS)][(reasons == "").to_numpy()]
 
 
 def _put_aside(path: Path, raw: pd.DataFrame, reasons: pd.Series, parts: list[pd.DataFrame], notes: list[str]) -> None:

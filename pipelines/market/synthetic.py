@@ -17,9 +17,11 @@ trade that the clock ends early wins more often and wins less. That is in the ex
 prices.)
 
 Bars cover the Globex day (18:00 to 17:00 New York; to 13:15 on half days; none on holidays), are
-quieter at night and U-shaped in regular hours. The open of a bar is the close before it, its
-extremes are drawn from the Brownian bridge between open and close. The VIX is an AR(1) of its
-logarithm, published at 16:15 New York, and the next day's volatility follows it mildly.
+quieter at night and U-shaped in regular hours. A bar opens at the close before it or, independently
+of all else and equally often to both sides, a tick or two beside it, as the first trade of a real
+bar does (without it no Sierra pattern would ever occur); the closes do not know of it. The extremes
+are drawn from the Brownian bridge between the closes. The VIX is an AR(1) of its logarithm,
+published at 16:15 New York, and the next day's volatility follows it mildly.
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ _VIX_TO_SD = 0.5  # exponent with which volatility follows the VIX
 _NQ_PER_ES, _NQ_SD = 3.4, 1.3  # price level and relative volatility of NQ against ES
 _FLOW_NOISE, _FLOW_PER_SD = 0.08, 0.10  # share of buying volume: noise, and per bar standard deviation
 _SPREAD_AT = (2.0, 2.8)  # |move| in bar standard deviations from which the spread is 2, 3 ticks
+_OPEN_TICKS, _OPEN_SHARES = (-2, -1, 0, 1, 2), (0.01, 0.22, 0.54, 0.22, 0.01)  # open beside the close before, in ticks
 _OPTION_VOLUME, _OPTION_INTEREST = 2_000_000.0, 4_000_000.0  # contracts
 _FLOW_BEND, _FLOW_SLOPE, _CALL_SHARE_SLOPE = 0.5, 0.1, 0.08
 _STREAMS = {"driver": 1, "vix": 2, "prices": 3, "extremes": 4, "flow": 5, "nq": 6, "options": 7}
@@ -197,12 +200,13 @@ def _vix(synthetic: Synthetic, sessions: Sessions, seed: int) -> pd.DataFrame:
 
 def _bars(grid: _Grid, noise: Floats, sd: Floats, start_price: float, tick: float, rng: np.random.Generator) -> pd.DataFrame:
     path = start_price * np.concatenate([[1.0], np.cumprod(1.0 + noise * sd)])
-    opened, close = path[:-1], path[1:]
+    before, close = path[:-1], path[1:]
     # Extremes of the Brownian bridge: each is exact on its own, which is what one barrier sees.
-    spread = 2.0 * (sd * opened) ** 2
-    reach = np.sqrt((close - opened) ** 2 - spread * np.log1p(-rng.random((2, len(close)))))
-    high, low = (opened + close + reach[0]) / 2.0, (opened + close - reach[1]) / 2.0
-    opened, close, high, low = (np.rint(price / tick) * tick for price in (opened, close, high, low))
+    spread = 2.0 * (sd * before) ** 2
+    reach = np.sqrt((close - before) ** 2 - spread * np.log1p(-rng.random((2, len(close)))))
+    high, low = (before + close + reach[0]) / 2.0, (before + close - reach[1]) / 2.0
+    before, close, high, low = (np.rint(price / tick) * tick for price in (before, close, high, low))
+    opened = before + tick * rng.choice(_OPEN_TICKS, size=len(close), p=_OPEN_SHARES)
     return pd.DataFrame(
         {
             "ts": pd.DatetimeIndex(pd.to_datetime(grid.start, unit="s", utc=True)).as_unit("ns"),

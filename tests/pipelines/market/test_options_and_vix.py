@@ -99,6 +99,35 @@ def test_expired_and_flat_options_have_no_zero_gamma() -> None:
     assert math.isnan(zero_gamma(chain([(106, "C", 0.02, 1000)]), np.array([1000.0]), 100.0, SETTINGS))
 
 
+@pytest.mark.parametrize("hours", [1.0, 0.25, 0.02])
+def test_gamma_that_underflows_to_zero_is_no_crossing(hours: float) -> None:
+    close = pd.Timestamp("2025-05-01 16:00", tz="America/New_York").tz_convert("UTC")
+    strikes = range(380, 401)
+    toy = chain([(s, "C", 0.02, 1000) for s in strikes] + [(s, "P", 0.02, 100) for s in strikes], spot=390.0, expiry="2025-05-01")
+    toy["ts"] = close - pd.Timedelta(hours=hours)
+    interest = np.where(toy["type"] == "C", 1000.0, -100.0)
+    assert math.isnan(zero_gamma(toy, interest, 390.0, SETTINGS))
+
+
+def test_a_zero_between_opposite_signs_is_a_crossing() -> None:
+    toy = chain([(395, "C", 0.02, 100), (385, "P", 0.02, 100)], spot=390.0, expiry="2025-05-01")
+    toy["ts"] = pd.Timestamp("2025-05-01 15:59", tz="America/New_York").tz_convert("UTC")
+    # A minute before expiry gamma is zero but at the strikes: the sign changes somewhere between them.
+    assert 385.0 < zero_gamma(toy, np.array([100.0, -100.0]), 390.0, SETTINGS) < 395.0
+
+
+def test_an_expired_contract_counts_in_no_wall_and_no_gamma() -> None:
+    alive = chain([(105, "C", 0.02, 100), (95, "P", 0.02, 100)])
+    expired = chain([(110, "C", 0.09, 5000), (90, "P", 0.09, 5000)], expiry="2025-04-30")
+    same_day = chain([(111, "C", 0.09, 5000)], expiry="2025-05-01")  # 15:00 UTC is 11:00 New York: still trading
+    (row,) = levels_from_chain(pd.concat([alive, expired], ignore_index=True), SETTINGS).to_dict("records")
+    (expected,) = levels_from_chain(alive, SETTINGS).to_dict("records")
+    of_open_interest = [name for name in row if name not in ("asof", "call_volume", "put_volume", "put_call_volume_ratio")]
+    assert [row[name] for name in of_open_interest] == pytest.approx([expected[name] for name in of_open_interest], nan_ok=True)
+    assert row["call_volume"] == 510.0  # what was traded today was traded
+    assert levels_from_chain(pd.concat([alive, same_day], ignore_index=True), SETTINGS)["call_wall"].tolist() == [111.0]
+
+
 def test_levels_are_joined_as_of_their_time_and_converted_then() -> None:
     end = unix_seconds(
         pd.DatetimeIndex(["2025-05-01 14:55", "2025-05-01 15:00", "2025-05-01 15:05", "2025-05-02 15:00"]).tz_localize("UTC")

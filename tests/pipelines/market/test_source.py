@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines.baseline.replay import replay
 from pipelines.errors import InputError
 from pipelines.market.frame import build_market
 from pipelines.market.source import read_folder, write_inputs
@@ -122,10 +125,11 @@ def test_bad_option_rows_go_to_quarantine(tmp_path: Path) -> None:
     rows.loc[5, "spot"] = 0.0
     rows.loc[6, "open_interest"] = -1.0
     rows.loc[7, "type"] = "X"
+    rows = pd.concat([rows, chain().iloc[:1].assign(strike=np.inf)], ignore_index=True)
     rows.to_parquet(tmp_path / "option_chains_toy.parquet")
     inputs = read_folder(tmp_path, SETTINGS)
     assert inputs.options["call_oi"].tolist() == [200.0]
-    assert inputs.quarantined["row"].tolist() == [5, 6, 7, 8]
+    assert inputs.quarantined["row"].tolist() == [5, 6, 7, 8, 9]
     frame = build_market(inputs, SETTINGS).validate().frame
     known = frame["end"] >= utc("2024-01-10 15:00")
     assert frame.loc[known, "call_wall"].notna().all()
@@ -139,6 +143,76 @@ def test_chains_of_an_uncertain_time_are_not_used(tmp_path: Path) -> None:
     assert inputs.options is None
     assert len(inputs.quarantined) == 4
     assert "header_time_ok" in inputs.quarantined["reason"][0]
+
+
+def test_only_a_plain_true_makes_the_time_of_a_chain_certain(tmp_path: Path) -> None:
+    folder_of_bars(tmp_path)
+    for name, values in {"text": ["False", "True", "True", "True"], "null": [True, None, False, True], "number": [1, 1, 1, 0]}.items():
+        chain().assign(header_time_ok=pd.Series(values, dtype="object" if name == "null" else None)).to_parquet(
+            tmp_path / "option_chains_a.parquet"
+        )
+        inputs = read_folder(tmp_path, SETTINGS)
+        assert inputs.quarantined["row"].tolist() == ([2, 3] if name == "null" else [1, 2, 3, 4]), name
+
+
+@pytest.mark.parametrize(
+    "expiry",
+    [
+        pd.Timestamp("2024-02-16", tz="UTC"),
+        pd.Timestamp("2024-02-16", tz="America/New_York"),
+        pd.Timestamp("2024-02-16 21:00", tz="UTC"),
+        dt.date(2024, 2, 16),
+        "2024-02-16",
+        "2024-02-16T16:00:00-05:00",
+    ],
+)
+def test_an_expiry_is_the_date_as_it_is_written(tmp_path: Path, expiry: object) -> None:
+    folder_of_bars(tmp_path)
+    chain().to_parquet(tmp_path / "option_chains_a.parquet")
+    expected = read_folder(tmp_path, SETTINGS).options
+    rows = chain().assign(expiry=expiry)
+    rows = pd.concat([rows, rows.iloc[:1].assign(gamma=-1.0)])
+    rows.to_parquet(tmp_path / "option_chains_a.parquet")
+    inputs = read_folder(tmp_path, SETTINGS)
+    pd.testing.assert_frame_equal(inputs.options, expected)
+    assert inputs.quarantined["row"].tolist() == [5]
+    assert json.loads(inputs.quarantined["values"][0])["expiry"].startswith("2024-02-16")
+
+
+def test_saved_indices_of_chains_and_vix_play_no_part(tmp_path: Path) -> None:
+    folder_of_bars(tmp_path)
+    rows = pd.concat([chain(), chain().assign(ts=utc("2024-01-10 16:00"))])
+    rows.iloc[5, rows.columns.get_loc("gamma")] = np.nan
+    rows.to_parquet(tmp_path / "option_chains_a.parquet")
+    vix = pd.DataFrame({"close": [14.0, 0.0]}, index=pd.DatetimeIndex([utc("2024-01-08 21:15")] * 2, name="known_at"))
+    vix.to_parquet(tmp_path / "vix_1d.parquet")
+    inputs = read_folder(tmp_path, SETTINGS)
+    assert len(inputs.options) == 2
+    assert inputs.vix["close"].tolist() == [14.0]
+    assert inputs.quarantined[["file", "row"]].to_numpy().tolist() == [["vix_1d.parquet", 2], ["option_chains_a.parquet", 6]]
+
+
+def test_impossible_levels_are_put_aside_and_missing_ones_are_not(tmp_path: Path) -> None:
+    made = synthesise(SETTINGS, 3)
+    levels = made.options.iloc[:10].astype({"put_oi": "object"})
+    levels.loc[0, ["call_wall", "put_wall", "gamma_flip", "put_call_ratio"]] = np.nan
+    faults = {1: ("call_wall", -5.0), 2: ("call_volume", -1.0), 3: ("spot", 0.0), 4: ("net_gamma", np.inf), 5: ("asof", pd.NaT)}
+    for row, (name, value) in faults.items():
+        levels.loc[row, name] = value
+    levels["put_oi"] = levels["put_oi"].astype("str")
+    levels.loc[6, "put_oi"] = "many"
+    write_inputs(dataclasses.replace(made, options=levels), tmp_path)
+    inputs = read_folder(tmp_path, SETTINGS)
+    assert len(inputs.options) == 4
+    assert inputs.options["call_wall"].isna().tolist() == [True, False, False, False]
+    assert inputs.quarantined["row"].tolist() == [2, 3, 4, 5, 6, 7]
+    assert inputs.quarantined["reason"].tolist() == [
+        "spot or a level is zero or negative",
+        "a volume, open interest, ratio or exposure is negative",
+        "spot or a level is zero or negative",
+        *["asof or spot is missing, or a cell is unreadable"] * 3,
+    ]
+    replay(build_market(inputs, SETTINGS), SETTINGS)
 
 
 def test_a_truncated_companion_is_refused_by_name(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines.baseline.replay import replay
 from pipelines.errors import InputError
 from pipelines.market.calendar import sessions_between, unix_seconds
 from pipelines.market.frame import build_market
@@ -57,6 +58,29 @@ def test_the_bars_are_valid_and_of_the_real_calendar(tmp_path: Path) -> None:
     assert set(lengths) == {276, 231}  # 23 hours; 18:00 to 13:15 on half days
     assert pd.Timestamp("2023-11-24") in lengths.index[lengths == 231]
     assert frame.groupby("session")["is_regular"].sum().loc["2023-07-03"] == 42
+
+
+def test_a_bar_opens_a_tick_or_two_beside_the_close_before_without_leaning() -> None:
+    inputs, _ = made(0.0, 1)
+    for bars in (inputs.bars, inputs.nq):
+        steps = (bars["open"].to_numpy()[1:] - bars["close"].to_numpy()[:-1]) / 0.25
+        move = np.diff(bars["close"].to_numpy())
+        values, counts = np.unique(steps, return_counts=True)
+        assert values.tolist() == [-2.0, -1.0, 0.0, 1.0, 2.0]
+        assert (counts / len(steps)).round(2).tolist() == pytest.approx([0.01, 0.22, 0.54, 0.22, 0.01], abs=0.011)
+        limit = 4.0 / np.sqrt(len(steps))
+        assert abs(steps.mean()) < limit
+        assert abs(np.corrcoef(steps, move)[0, 1]) < limit  # the close of the bar does not know of it
+        assert abs(np.corrcoef(steps[1:], move[:-1])[0, 1]) < limit
+        assert abs(np.corrcoef(steps[1:], steps[:-1])[0, 1]) < limit
+
+
+def test_sierra_patterns_occur_in_both_directions() -> None:
+    _, market = made(0.0, 1)
+    signals = replay(market, market_settings(0.0)).signals.frame
+    share = (signals["battle_navale.pattern_quality"] > 0.0).mean()
+    assert 0.01 < share < 0.10
+    assert set(signals["battle_navale.pattern_type"]) == {"none", "long_down_up_bar", "long_up_down_bar", "color_down_setting"}
 
 
 def test_one_minute_bars() -> None:
