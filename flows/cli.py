@@ -78,11 +78,13 @@ def run(
     """Run the nightly flow once: ingest, validate, dataset, train, gate, register, report."""
     from flows.lock import exclusive
     from flows.source import choose_source
+    from pipelines.storage import require_space
 
     invocation = _invocation(params, data, overrides)
     source = choose_source(invocation.layout, bars, synthetic=synthetic)
     context = invocation.context(quiet=quiet)
     with exclusive(invocation.layout):
+        require_space(invocation.layout.root, invocation.settings.paths.min_free_mb)
         from flows.nightly import run_nightly
 
         summary = run_nightly(context, source)

@@ -323,6 +323,7 @@ class Serving(Section):
 
 class Paths(Section):
     data: Annotated[str, Field(min_length=1)]
+    min_free_mb: Annotated[int, Field(ge=0)]
 
 
 class Settings(Section):

@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -67,6 +68,21 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def require_space(folder: Path, megabytes: int) -> None:
+    """Refuse to begin work that a nearly full disk would break off, half of it in libraries that say less about it.
+
+    Raises
+    ------
+    StorageError
+        Less than `megabytes` are free where `folder` lies.
+    """
+    free = shutil.disk_usage(folder).free // 1_000_000
+    if free < megabytes:
+        raise StorageError(
+            f"{folder}: {free} MB free", limit=f"at least {megabytes} MB (paths.min_free_mb)", remedy="free some space and run again"
+        )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -32,13 +32,14 @@ def test_help_does_not_import_the_heavy_libraries() -> None:
         (["run", "--set", "replay.size=two"], 1, "replay.size = 'two'"),
         (["run", "--bars", "/nowhere"], 1, "/nowhere is not a folder"),
         (["run", "--params", "/nowhere.yaml"], 1, "does not exist"),
+        (["run", "--set", "paths.min_free_mb=999999999"], 1, "MB free; expected at least 999999999 MB"),
         (["runn"], 2, "No such command"),
         (["ingest", "/nowhere"], 1, "/nowhere"),
         (["train"], 1, "run `amiral run`"),
     ],
 )
 def test_wrong_input_is_one_clear_line_and_a_status(tmp_path: Path, arguments: list[str], status: int, text: str) -> None:
-    where = ["--data", str(tmp_path / "data")] if arguments[0] in ("ingest", "train") else []
+    where = ["--data", str(tmp_path / "data")] if arguments[0] in ("ingest", "train") or "paths" in arguments[-1] else []
     result = amiral(*arguments, *where)
     assert result.returncode == status
     assert text in result.stderr
