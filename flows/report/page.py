@@ -94,7 +94,7 @@ def _fact_groups(content: ReportContent) -> dict[str, list[tuple[str, str]]]:
         "Replay": text.facts(content.replay),
         "Ingest": text.facts(content.ingest),
         "Dataset": text.facts(content.dataset, leave_out=("features", "positive_share", "missing_share")),
-        "Quality": text.facts(content.quality, leave_out=("checks", "grade")),
+        "Quality": text.facts(content.quality, leave_out=("checks", "grade", "feature_missing")),
     }
 
 

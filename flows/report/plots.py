@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from textwrap import shorten
 
 import matplotlib as mpl
 import numpy as np
@@ -32,6 +33,9 @@ _VARIABLES = {
     **{INK: "var(--ink)", SOFT: "var(--soft)", GRID: "var(--grid)", BASE: "var(--base)"},
     **{colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)},
 }
+LONGEST_NAME = 40
+"""Characters of a coefficient's name; a longer one would leave no room for its bar."""
+
 MARKERS = ("o", "s", "D")
 LINES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 2)), (0, (2, 1.5)))
 
@@ -101,7 +105,7 @@ def fold_scores(name: str, train: Sequence[float], folds: Sequence[float], test:
     with _style(name):
         figure, axes = _figure(3.7, 3.1)
         positions = np.arange(1, len(folds) + 1)
-        axes.axhline(no_skill, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.axhline(no_skill, color=INK, linewidth=1.2, linestyle=(0, (4, 3)), label=f"no skill ({no_skill:g})")
         axes.plot(positions[: len(train)], train, color=SERIES[1], marker="s", linestyle="none", markersize=6, label="train")
         axes.plot(positions, folds, color=SERIES[0], marker="o", linestyle="none", markersize=7, label="out of fold")
         axes.plot([len(folds) + 1], [test], color=SERIES[2], marker="D", linestyle="none", markersize=7, label="final test")
@@ -124,7 +128,7 @@ def coefficients(name: str, names: Sequence[str], values: Sequence[float], label
         rows = np.arange(len(names))
         axes.barh(rows, values, color=[SERIES[0] if value >= 0 else SERIES[1] for value in values], height=0.66)
         axes.axvline(0.0, color=INK, linewidth=1.0)
-        axes.set_yticks(rows, list(names))
+        axes.set_yticks(rows, [shorten(name, LONGEST_NAME, placeholder="\N{HORIZONTAL ELLIPSIS}") for name in names])
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)

@@ -17,6 +17,7 @@ _ABBREVIATIONS = {
     "pnl": "PnL",
     "usd": "USD",
     "vix": "VIX",
+    "es": "ES",
     "r": "R",
     "id": "id",
     "auc": "AUC",

@@ -208,6 +208,8 @@ def test_the_figures_are_drawn_for_every_model() -> None:
     page = render(sample_content(), SETTINGS)
     # Folds, calibration and coefficients of three models, and one equity figure.
     assert _Page(page).tags.count("svg") == 10
+    assert page.count("no skill (0.5)") == 2
+    assert page.count("no skill (0)") == 1
 
 
 def test_the_first_line_says_what_was_promoted_or_why_nothing() -> None:
