@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
+import signal
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,8 +29,11 @@ app = typer.Typer(
 stage_app = typer.Typer(help="One stage at a time, as dvc.yaml calls them.", no_args_is_help=True)
 app.add_typer(stage_app, name="stage", hidden=True)
 
-FAILED, REFUSED = 1, 3
+FAILED, REFUSED, INTERRUPTED = 1, 3, 130
 """Exit statuses of a run that failed and of data that a gate refused; 2 is a wrong command line, 130 Ctrl-C, 0 all the rest."""
+
+INTERRUPT_GRACE_S = 5.0
+"""Seconds that Prefect is given to close a run after Ctrl-C."""
 
 ParamsOption = Annotated[Path | None, typer.Option("--params", help="Settings file; default: params.yaml here, else the project's.")]
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder for everything that is written; default: paths.data.")]
@@ -262,8 +268,25 @@ def _print_json(content: Any) -> None:
     print(json.dumps(content, indent=2, sort_keys=True, default=str))
 
 
+def _end_on_interrupt() -> None:
+    """Let Ctrl-C end the process for certain.
+
+    A terminal interrupts the whole process group, Prefect's server with it; the client may then
+    wait for an answer for ever. What is on disk is complete at any moment, so leaving hard is safe.
+    """
+
+    def leave(_number: int, _frame: object) -> None:
+        watchdog = threading.Timer(INTERRUPT_GRACE_S, os._exit, [INTERRUPTED])
+        watchdog.daemon = True
+        watchdog.start()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, leave)
+
+
 def main() -> None:
     """Run the command line; an error that a person can act on is one line, not a traceback."""
+    _end_on_interrupt()
     try:
         app()
     except DataRefusedError as error:

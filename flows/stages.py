@@ -267,4 +267,4 @@ def _outcome(entry: RegistryEntry) -> str:
     """Say in words what the registry did."""
     if entry.version is None:
         return f"kept as run {entry.run_id[:8]}, not registered"
-    return f"version {entry.version} of {entry.model_name}, alias candidate" + (" (registered before)" if entry.existing else "")
+    return f"version {entry.version} of {entry.model_name}" + (", registered before" if entry.existing else "")

@@ -6,17 +6,22 @@ Nothing here needs scikit-learn, and nothing is unpickled, so the service starts
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.results import Kind
 from pipelines.errors import InputError
 from pipelines.features.twelve import FEATURE_VERSION, FEATURES
+from pipelines.telemetry import TELEMETRY_OFF
+
+# ONNX Runtime reports home from its import on, unless this is set before.
+os.environ.update(TELEMETRY_OFF)
+import onnxruntime
 
 Floats = NDArray[np.float64]
 

@@ -28,6 +28,7 @@ from pipelines.storage import storage_errors
 
 CANDIDATE = "candidate"
 REJECTED = "rejected"
+SIMULATED = "simulated"
 
 DATABASE = "mlflow.db"
 MODEL_FILE, CARD_FILE, GATES_FILE, EVALUATION_FILE = "model.onnx", "card.json", "gates.json", "evaluation.json"
@@ -282,9 +283,15 @@ class Registry:
         created = (
             left[0] if left else self._client.create_model_version(name, source=run.info.artifact_uri, run_id=run.info.run_id, tags=kept)
         )
-        self._client.set_registered_model_alias(name, CANDIDATE, created.version)
+        if self._may_take_the_alias(name, submission.package.card):
+            self._client.set_registered_model_alias(name, CANDIDATE, created.version)
         self._client.set_tag(run.info.run_id, _VERSION, str(created.version))
         return int(created.version)
+
+    def _may_take_the_alias(self, name: str, card: Card) -> bool:
+        """A model of simulated trades never takes the alias from one of real trades: a demo must not end the scoring."""
+        current = self._aliased(name, CANDIDATE)
+        return current is None or SIMULATED not in card.data_sources or SIMULATED in current.tags.get("data_source", "").split(",")
 
     def _aliased(self, name: str, alias: str) -> Any | None:
         models = self._client.search_registered_models(f"name = '{name}'")

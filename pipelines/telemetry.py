@@ -6,5 +6,6 @@ TELEMETRY_OFF = {
     "BENTOML_DO_NOT_TRACK": "True",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DVC_NO_ANALYTICS": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
 }
 """Name to value; set before the first import of the library that reads it."""

@@ -59,11 +59,12 @@ def test_running_again_on_the_same_data_changes_nothing(finished: Finished, run_
 def test_interrupted_in_the_middle_the_next_run_continues_cleanly(tmp_path: Path, finished: Finished) -> None:
     data = tmp_path / "data"
     command = [str(Path(sys.executable).with_name("amiral")), *small("run", "--synthetic", "--data", str(data))]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+    # As a terminal does it: a group of its own, and the signal to every process in it, Prefect's server too.
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("Training"):
-                process.send_signal(signal.SIGINT)
+                os.killpg(process.pid, signal.SIGINT)
                 break
         process.stderr.read()
     assert process.returncode == 130
@@ -81,13 +82,14 @@ def test_dvc_gives_the_same_dataset_and_the_same_metrics(tmp_path: Path, finishe
         section, key = dotted.split(".")
         params[section][key] = yaml.safe_load(value)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    (tmp_path / "dvc.yaml").write_text((project / "dvc.yaml").read_text())
+    for name in ("dvc.yaml", ".dvcignore"):
+        (tmp_path / name).write_text((project / name).read_text())
     for name in ("pipelines", "models"):
         (tmp_path / name).symlink_to(project / name)
     (tmp_path / "data" / "raw").mkdir(parents=True)
     (tmp_path / "data" / "raw" / ".gitkeep").touch()
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
-    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"], [sys.executable, "-m", "dvc", "repro", "-q"]):
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q", "-f"], [sys.executable, "-m", "dvc", "repro", "-q"]):
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300, env=environment)
         assert result.returncode == 0, result.stdout + result.stderr
     card = json.loads((tmp_path / "data" / "dataset" / "card.json").read_text())
