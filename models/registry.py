@@ -24,7 +24,7 @@ from models.results import Evaluation, Verdict
 from pipelines.errors import InputError, StorageError
 from pipelines.settings import Registry as RegistrySettings
 from pipelines.settings import Settings
-from pipelines.storage import storage_errors
+from pipelines.storage import storage_errors, write_atomically
 
 CANDIDATE = "candidate"
 REJECTED = "rejected"
@@ -309,8 +309,25 @@ def _client(database: Path) -> Any:
 
     # MLflow sets its own level while it is imported.
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    if not database.exists():
+        _create(database)
     address = f"sqlite:///{database}"
     return MlflowClient(tracking_uri=address, registry_uri=address)
+
+
+def _create(database: Path) -> None:
+    """Make MLflow's tables beside the database and put them in place in one step.
+
+    An interruption in the middle of MLflow's first migration would leave tables that its next
+    start takes for none.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    def migrate(temporary: Path) -> None:
+        temporary.unlink()
+        SqlAlchemyStore(f"sqlite:///{temporary}", (database.parent / "artifacts").as_uri()).engine.dispose()
+
+    write_atomically(database, migrate)
 
 
 def _check_parity_was_judged(submission: Submission) -> None:

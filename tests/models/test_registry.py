@@ -128,6 +128,25 @@ def test_a_newer_candidate_takes_the_alias_and_an_old_one_does_not_take_it_back(
     assert registry.newest_candidate("profitability") == found
 
 
+def test_a_model_of_simulated_trades_never_takes_the_alias_of_a_real_one(
+    folder: Path, submissions: Submissions, settings: Settings
+) -> None:
+    item = submissions[1]
+
+    def of(source: str, commit: str) -> Submission:
+        card = item.package.card.model_copy(update={"git_commit": commit, "data_sources": {source: 4000}})
+        return replace(item, package=replace(item.package, card=card))
+
+    registry = Registry(folder / "alias", settings.registry)
+    versions = []
+    for source, commit in (("simulated", "a"), ("replay", "b"), ("simulated", "c"), ("replay", "d")):
+        registry.record((of(source, commit),), dataset_card={"rows": 4000}, settings=settings, run_name=commit)
+        found = registry.newest_candidate("profitability")
+        assert found is not None
+        versions.append(found.version)
+    assert versions == [1, 2, 2, 4]
+
+
 def test_an_interrupted_record_is_completed_without_a_second_version(
     entries: dict[str, RegistryEntry], folder: Path, submissions: Submissions, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
