@@ -51,6 +51,8 @@ bench: $(VENV)/.installed ## measure the pipeline; the last line is JSON
 lock: ## resolve the versions anew into requirements.lock (needs uv)
 	@env -u UV_FIND_LINKS uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
 		--no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
+	@# The libraries of torch's GPU build: a CPU build must not bring them, a GPU build pins and brings them itself.
+	@sed -E -i.bak '/^(nvidia-(cu|nccl|nvjitlink|nvshmem|nvtx)|cuda-|triton)/d' requirements.lock && rm requirements.lock.bak
 
 clean: ## remove the environment, never the data
 	rm -rf $(VENV)
