@@ -3,6 +3,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+BENCH ?= pipeline
 
 # Nothing that we depend on may report home.
 export DO_NOT_TRACK := 1
@@ -45,8 +46,8 @@ format: $(VENV)/.installed ## rewrite the code in the house style
 serve: $(VENV)/.installed ## start the scoring service on the loopback interface
 	@$(BIN)/python -m serving $(ARGS)
 
-bench: $(VENV)/.installed ## measure the pipeline; the last line is JSON
-	@$(BIN)/python -m benchmarks.pipeline $(ARGS)
+bench: $(VENV)/.installed ## measure BENCH=pipeline (default) or BENCH=training; the last line is JSON
+	@$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
 
 lock: ## resolve the versions anew into requirements.lock (needs uv)
 	@env -u UV_FIND_LINKS uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \

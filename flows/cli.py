@@ -11,13 +11,14 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pipelines.errors import AmiralError, DataRefusedError
+from pipelines.errors import AmiralError, DataRefusedError, InputError
 
 app = typer.Typer(
     name="amiral",
@@ -40,6 +41,7 @@ DataOption = Annotated[Path | None, typer.Option("--data", help="Folder for ever
 SetOption = Annotated[list[str] | None, typer.Option("--set", "-S", help="Change one setting for this run: section.key=value.")]
 BarsOption = Annotated[Path | None, typer.Option("--bars", help="Folder with es_5m.parquet (+ nq_5m, vix_1d, option_chains_*).")]
 SyntheticOption = Annotated[bool, typer.Option("--synthetic", help="Use the synthetic market whatever data/raw holds.")]
+FamilyOption = Annotated[list[str] | None, typer.Option("--family", "-f", help="Only this family; may be given more than once.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
@@ -81,7 +83,7 @@ def run(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Run the nightly flow once: ingest, validate, dataset, train, gate, register, report."""
+    """Run the nightly flow once: ingest, validate, features, dataset, train, gate, register, report."""
     from flows.lock import exclusive
     from flows.source import choose_source
     from pipelines.storage import require_space
@@ -100,6 +102,7 @@ def run(
         from flows.console import show_summary
 
         show_summary(summary)
+    _fail_on(summary.failures)
 
 
 @app.command()
@@ -166,29 +169,63 @@ def ingest(
 
 @app.command()
 def train(
+    family: FamilyOption = None,
+    params: ParamsOption = None,
+    data: DataOption = None,
+    overrides: SetOption = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every gate of every model.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train and judge on the trades at hand, without registering anything."""
+    from flows.lock import exclusive
+
+    invocation = _invocation(params, data, [*(overrides or ()), *_only(family)])
+    context = invocation.context(quiet=quiet)
+    from flows import stages
+
+    with exclusive(invocation.layout):
+        stages.features(context)
+        stages.dataset(context)
+        trainings = [stages.train(context, name) for name in context.settings.train.families]
+        verdicts = stages.gate(context)
+    if as_json:
+        _print_json({"training": trainings, "verdicts": verdicts})
+    else:
+        from flows.console import show_verdicts
+
+        show_verdicts(trainings, verdicts, verbose=verbose)
+    _fail_on(stages.failures(trainings))
+
+
+@app.command()
+def tune(
+    family: FamilyOption = None,
+    target: Annotated[list[str] | None, typer.Option("--target", "-t", help="Only this model; may be given more than once.")] = None,
     params: ParamsOption = None,
     data: DataOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train and judge on the dataset at hand, without registering anything."""
+    """Search better parameters on the train part of the dataset; run it again to go on where it stopped."""
     from flows.lock import exclusive
 
-    invocation = _invocation(params, data, overrides)
+    invocation = _invocation(params, data, [*(overrides or ()), *_only(family)])
     context = invocation.context(quiet=quiet)
     from flows import stages
 
+    if family and "ensemble" in family:
+        raise InputError("--family ensemble", limit="linear, forest, xgboost, lstm", remedy="tune its members; it takes their settings")
     with exclusive(invocation.layout):
-        stages.dataset(context)
-        training = stages.train(context)
-        verdicts = stages.gate(context)
+        wanted = [name for name in context.settings.train.families if name != "ensemble"]
+        found = stages.tune(context, wanted, _known_targets(target, wanted))
     if as_json:
-        _print_json({"training": training, "verdicts": verdicts})
+        _print_json(found)
     else:
-        from flows.console import show_verdicts
+        from flows.console import show_tuning
 
-        show_verdicts(training, verdicts)
+        show_tuning(found)
 
 
 @app.command()
@@ -233,18 +270,24 @@ def _stage(name: str, help_text: str) -> None:
         data: DataOption = None,
         overrides: SetOption = None,
         bars: BarsOption = None,
+        family: FamilyOption = None,
         quiet: QuietOption = False,
     ) -> None:
         from flows.lock import exclusive
         from flows.source import choose_source
 
-        invocation = _invocation(params, data, overrides)
+        invocation = _invocation(params, data, [*(overrides or ()), *_only(family)])
         context = invocation.context(quiet=quiet)
         from flows import stages
 
         with exclusive(invocation.layout):
             if name == "ingest":
                 stages.ingest(context, choose_source(invocation.layout, bars))
+            elif name == "train":
+                # As a stage of DVC a failed family leaves its scores file, which says so, and the others go on.
+                for one in invocation.settings.train.families:
+                    for what, reason in stages.failures([stages.train(context, one)]).items():
+                        print(f"failed: {what}: {reason}", file=sys.stderr)
             else:
                 getattr(stages, name)(context)
 
@@ -254,14 +297,46 @@ def _stage(name: str, help_text: str) -> None:
 for _name, _help in {
     "ingest": "Snapshots from data/raw, or the replay of bars.",
     "validate": "The data-quality report; stops when the data are corrupted.",
-    "dataset": "Features, targets, label intervals, hash and card.",
-    "train": "Folds, final models, ONNX.",
+    "features": "The twelve features and the window of bars.",
+    "dataset": "Targets, label intervals, hash and card.",
+    "train": "Folds, final models, ONNX and importance, of every family or of --family.",
     "gate": "A verdict on every model.",
     "register": "Candidates into the registry, the others as runs.",
     "drift": "Train part against test part.",
     "report": "The page.",
 }.items():
     _stage(_name, _help)
+
+
+def _only(families: list[str] | None) -> list[str]:
+    """The setting that leaves these families only."""
+    if not families:
+        return []
+    from pipelines.settings import FAMILIES
+
+    unknown = sorted(set(families) - set(FAMILIES))
+    if unknown:
+        raise InputError(f"--family {', '.join(unknown)}", limit=f"of {', '.join(FAMILIES)}")
+    return [f"train.families=[{', '.join(name for name in FAMILIES if name in families)}]"]
+
+
+def _known_targets(targets: list[str] | None, families: list[Any]) -> list[str]:
+    """Check names of models."""
+    from models.families import FAMILIES
+
+    known = list(dict.fromkeys(model.target for name in families for model in FAMILIES[name].models))
+    unknown = sorted(set(targets or ()) - set(known))
+    if unknown:
+        raise InputError(f"--target {', '.join(unknown)}", limit=f"of {', '.join(known)}")
+    return targets or []
+
+
+def _fail_on(failures: Mapping[str, str]) -> None:
+    """Say on standard error what failed, and end with the status of a failure."""
+    for name, reason in failures.items():
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    if failures:
+        sys.exit(FAILED)
 
 
 def _print_json(content: Any) -> None:

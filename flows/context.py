@@ -15,10 +15,11 @@ from pipelines.layout import DataLayout
 from pipelines.settings import Settings
 
 if TYPE_CHECKING:
+    from models.explain import Importance
     from models.results import Evaluation, Verdict
 
 SIGNALS_FILE, OUTCOMES_FILE = "signals.parquet", "outcomes.parquet"
-EVALUATION_FILE, MODEL_FILE, CARD_FILE = "evaluation.json", "model.onnx", "card.json"
+EVALUATION_FILE, MODEL_FILE, CARD_FILE, IMPORTANCE_FILE = "evaluation.json", "model.onnx", "card.json", "importance.json"
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,39 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} does not exist", remedy="run the stages before this one: `amiral run`, or `dvc repro`") from None
 
 
-def read_evaluation(context: Context, target: str) -> Evaluation:
+def read_trainings(context: Context) -> list[dict[str, Any]]:
+    """Read what the train stage left of every family that the settings name, simplest first.
+
+    Raises
+    ------
+    InputError
+        A family has not been trained, or on another dataset than the present one.
+    """
+    wanted = read_json(context.layout.dataset / "card.json")["content_hash"]
+    trainings = [read_json(context.layout.training(family)) for family in context.settings.train.families]
+    for training in trainings:
+        if training["dataset_hash"] != wanted:
+            raise InputError(
+                f"{training['title']} was trained on dataset {training['dataset_hash'][:12]}",
+                limit=f"the present dataset {wanted[:12]}",
+                remedy=f"run `amiral stage train --family {training['family']}`",
+            )
+    return trainings
+
+
+def read_evaluation(context: Context, family: str, target: str) -> Evaluation:
     """Read the evaluation that the train stage left."""
     from models.results import Evaluation
 
-    return Evaluation.from_json((context.layout.models / target / EVALUATION_FILE).read_text(encoding="utf-8"))
+    return Evaluation.from_json((context.layout.models(family) / target / EVALUATION_FILE).read_text(encoding="utf-8"))
+
+
+def read_importance(context: Context, family: str, target: str) -> Importance | None:
+    """Read the explanation that the train stage left; None when there is none."""
+    from models.explain import Importance
+
+    path = context.layout.models(family) / target / IMPORTANCE_FILE
+    return Importance.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def read_verdicts(context: Context) -> list[Verdict]:

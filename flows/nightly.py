@@ -13,6 +13,7 @@ from flows import stages
 from flows.context import Context
 from flows.source import Source
 from flows.summary import RunSummary
+from pipelines.settings import FAMILIES
 
 RETRIES = 2
 RETRY_DELAY_S = 3.0
@@ -39,8 +40,9 @@ def _as_task(name: str, stage: Callable[..., Any], *, retries: int = 0) -> Any:
 
 _ingest = _as_task("ingest", stages.ingest, retries=RETRIES)
 _validate = _as_task("validate", stages.validate)
+_features = _as_task("features", stages.features)
 _dataset = _as_task("dataset", stages.dataset)
-_train = _as_task("train", stages.train)
+_train = {family: _as_task(f"train-{family}", stages.train) for family in FAMILIES}
 _gate = _as_task("gate", stages.gate)
 _register = _as_task("register", stages.register, retries=RETRIES)
 _drift = _as_task("drift", stages.drift)
@@ -52,8 +54,10 @@ def nightly(context: Context, source: Source, run_name: str) -> RunSummary:  # n
     """Run every stage and leave a report; a refusal by the data gate stops the run with its reason."""
     _ingest(context, source)
     _validate(context)
+    _features(context)
     _dataset(context)
-    _train(context)
+    for family in context.settings.train.families:
+        _train[family](context, family)
     _gate(context)
     _register(context)
     _drift(context)
@@ -86,7 +90,7 @@ def _publish(summary: RunSummary) -> None:
         key="verdict", markdown=f"# {summary.headline}\n\n{lines}\n", description="What was promoted, or why nothing was"
     )
     gates = [
-        {"model": verdict["target"], **{key: gate[key] for key in ("name", "passed", "value", "limit", "reason")}}
+        {"model": f"{verdict['family']}/{verdict['target']}", **{key: gate[key] for key in ("name", "passed", "value", "limit", "reason")}}
         for verdict in summary.verdicts
         for gate in verdict["gates"]
     ]

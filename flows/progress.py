@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
-Advance = Callable[[int, int], None]
-"""Called with (done, total); total 0 means unknown."""
+LINE_EVERY_S = 5.0
+"""Seconds between two plain lines of one step, where there is no terminal to draw a bar on."""
 
 
-def ignore(done: int, total: int) -> None:
+class Advance(Protocol):
+    """Told how far a step is."""
+
+    def __call__(self, done: int, total: int, text: str = "") -> None:
+        """Take steps done, steps in all (0: unknown), and what was just done."""
+
+
+def ignore(done: int, total: int, text: str = "") -> None:
     """Report nothing."""
 
 
@@ -20,6 +29,7 @@ class Reporter:
     """Tells a person what is going on, on standard error, so that standard output stays for results."""
 
     quiet: bool = False
+    clock: Callable[[], float] = time.monotonic
     _terminal: bool = field(default_factory=sys.stderr.isatty)
 
     def say(self, text: str) -> None:
@@ -36,7 +46,22 @@ class Reporter:
             yield from self._bar(title)
         else:
             self.say(f"{title} ...")
-            yield ignore
+            yield self._lines(title)
+
+    def _lines(self, title: str) -> Advance:
+        """Tell now and then how far a long step is, in plain lines."""
+        begin = told = self.clock()
+
+        def advance(done: int, total: int, text: str = "") -> None:
+            nonlocal told
+            now = self.clock()
+            if not total or done >= total or now - told < LINE_EVERY_S:
+                return
+            told = now
+            left = (now - begin) / max(done, 1) * (total - done)
+            self.say(f"{title}: {done} of {total}{f' ({text})' if text else ''}, about {left:.0f} s left")
+
+        return advance
 
     def _bar(self, title: str) -> Iterator[Advance]:
         from rich.console import Console
@@ -51,5 +76,9 @@ class Reporter:
         )
         with Progress(*columns, console=Console(stderr=True)) as progress:
             task = progress.add_task(title, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total or None)
+
+            def advance(done: int, total: int, text: str = "") -> None:
+                progress.update(task, completed=done, total=total or None, description=f"{title}: {text}" if text else title)
+
+            yield advance
             progress.update(task, total=1, completed=1)

@@ -5,8 +5,9 @@ The Prefect flow and the DVC pipeline both call these, so they give the same byt
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,26 +15,37 @@ from typing import TYPE_CHECKING, Any
 from flows.context import (
     CARD_FILE,
     EVALUATION_FILE,
+    IMPORTANCE_FILE,
     MODEL_FILE,
     OUTCOMES_FILE,
     SIGNALS_FILE,
     Context,
     read_evaluation,
+    read_importance,
     read_json,
+    read_trainings,
     read_verdicts,
     run_id,
 )
+from flows.progress import Advance
 from flows.source import Source, snapshot_files
 from flows.version import code_version
 from pipelines.contracts.tables import OutcomeTable, SignalTable, Trades, join
-from pipelines.errors import DataRefusedError, InputError
+from pipelines.errors import AmiralError, DataRefusedError, InputError
 from pipelines.storage import write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
     from flows.summary import RunSummary
-    from models.registry import RegistryEntry
+    from models.explain import Importance
+    from models.registry import Registry, RegistryEntry, Submission
+    from models.results import Verdict
+    from models.training import FamilyTraining
     from pipelines.baseline.replay import ReplayResult
+    from pipelines.dataset import Dataset
     from pipelines.market.inputs import MarketInputs
+    from pipelines.settings import Family
+
+log = logging.getLogger(__name__)
 
 
 def ingest(context: Context, source: Source) -> dict[str, Any]:
@@ -128,69 +140,222 @@ def validate(context: Context) -> dict[str, Any]:
     return report.to_dict()
 
 
+def features(context: Context) -> dict[str, Any]:
+    """The twelve features and the window of bars of every closed trade."""
+    from pipelines.features import files
+    from pipelines.features.twelve import FEATURE_VERSION, compute
+    from pipelines.features.window import WINDOW_VERSION, compute_windows
+
+    with context.reporter.step("Computing the features"):
+        signals = current_trades(context).signals
+        values, windows = compute(signals, context.settings.features), compute_windows(signals)
+    files.write(context.layout.features, signals.frame["trade_id"], values, windows)
+    return {"trades": len(signals), "feature_version": FEATURE_VERSION, "window_version": WINDOW_VERSION}
+
+
 def dataset(context: Context) -> dict[str, Any]:
     """Features, targets and label intervals of every closed trade, with hash and card."""
     from pipelines import dataset as datasets
-    from pipelines.features.twelve import compute
+    from pipelines.features import files
 
     with context.reporter.step("Building the dataset"):
         trades = current_trades(context)
-        features = compute(trades.signals, context.settings.features)
-        built = datasets.build(trades, features, context.settings, code_version=code_version())
+        values, windows = files.read(context.layout.features, trades.signals.frame["trade_id"])
+        built = datasets.build(trades, values, windows, context.settings, code_version=code_version())
     datasets.write(built, context.layout.dataset)
     return built.card
 
 
-def train(context: Context) -> dict[str, Any]:
-    """Train what the number of trades allows; each model becomes an evaluation, an ONNX file and a card."""
-    from models.export import package
-    from models.training import train as train_models
+def train(context: Context, family: Family) -> dict[str, Any]:
+    """Train one family if there are trades enough; each model becomes an evaluation, an ONNX file, a card and an importance.
+
+    Whatever goes wrong with a model or with the whole family is written down instead of raised, so
+    that the other families go on; the run that calls this ends with a failure all the same.
+    """
+    from models.families import FAMILIES
+    from models.ladder import rungs
     from pipelines import dataset as datasets
 
     data = datasets.read(context.layout.dataset)
-    folder = context.layout.models
+    spec = FAMILIES[family]
+    layout = context.layout
     # The scores go first and come last: models without scores are of an unfinished run, and nothing reads them.
-    context.layout.training.unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    content: dict[str, Any] = {"trained": False, "reason": "", "dataset_hash": data.content_hash, "models": {}}
-    with context.reporter.step(f"Training on {len(data):,} trades") as advance:
-        try:
-            trained = train_models(data, context.settings, progress=lambda _, done, total: advance(done, total))
-        except DataRefusedError as error:
-            trained = ()
-            content["reason"] = str(error)
-        for model in trained:
-            target = model.evaluation.target
-            packed = package(model, data, context.settings, git_commit=code_version())
-            write_text(folder / target / EVALUATION_FILE, model.evaluation.to_json())
-            write_bytes(folder / target / MODEL_FILE, packed.onnx)
-            write_text(folder / target / CARD_FILE, packed.card.to_json())
-            content["models"][target] = {
-                "test_score": model.evaluation.test_score,
-                "validation_score": model.evaluation.validation_score,
-                "train_score": model.evaluation.train_score,
-                "fold_scores": list(model.evaluation.fold_scores),
-                "parity": packed.parity,
-            }
-    content["trained"] = bool(trained)
-    write_json(context.layout.training, content)
+    layout.training(family).unlink(missing_ok=True)
+    for folder in (layout.models(family), layout.plots(family)):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    content: dict[str, Any] = {
+        "family": family,
+        "title": spec.title,
+        "state": "trained",
+        "reason": "",
+        "dataset_hash": data.content_hash,
+        "failures": {},
+        "models": {},
+    }
+    (rung,) = rungs(len(data), (family,), context.settings.ladder)
+    try:
+        if rung.open:
+            _train(context, family, data, content)
+        else:
+            content |= {"state": "not yet", "reason": rung.sentence}
+    except DataRefusedError as error:
+        content |= {"state": "not yet", "reason": str(error)}
+    except AmiralError as error:
+        content |= {"state": "failed", "reason": str(error)}
+    except Exception as error:
+        # The other families must not pay for a fault in this one; the log has the details.
+        log.exception("training %s failed", family)
+        content |= {"state": "failed", "reason": f"{type(error).__name__}: {error}"}
+    if content["state"] == "trained" and not content["models"]:
+        content |= {"state": "failed", "reason": "every model of the family failed"}
+    write_json(layout.training(family), content)
     return content
 
 
-def gate(context: Context) -> list[dict[str, Any]]:
-    """Hold every trained model against every gate."""
-    from models.gates.battery import judge
+def train_all(context: Context) -> list[dict[str, Any]]:
+    """Train every family of the settings, simplest first."""
+    return [train(context, family) for family in context.settings.train.families]
+
+
+def failures(trainings: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What failed, by family or by family and target; a family that has too few trades has not failed."""
+    found: dict[str, str] = {}
+    for training in trainings:
+        if training["state"] == "failed":
+            found[training["family"]] = training["reason"]
+        found |= {f"{training['family']}/{target}": reason for target, reason in training["failures"].items()}
+    return found
+
+
+def tune(context: Context, families: Sequence[Family], targets: Sequence[str]) -> list[dict[str, Any]]:
+    """Search parameters of every named model that the ladder lets train; a stopped search goes on."""
+    from models.families import FAMILIES
+    from models.ladder import rungs
+    from models.tuning import tune as search
     from pipelines import dataset as datasets
 
     data = datasets.read(context.layout.dataset)
-    models = read_json(context.layout.training)["models"]
-    verdicts = []
+    found: list[dict[str, Any]] = []
+    for rung in rungs(len(data), families, context.settings.ladder):
+        if not rung.open:
+            context.reporter.say(f"{rung.sentence}: not tuned")
+            continue
+        for model in FAMILIES[rung.family].models:
+            if targets and model.target not in targets:
+                continue
+            with context.reporter.step(f"Tuning {rung.title}, {model.target}") as advance:
+                result = search(
+                    data,
+                    rung.family,
+                    model.target,
+                    context.settings,
+                    context.layout.tuning(rung.family) / model.target,
+                    progress=_told(advance),
+                )
+            best, default = result.best, result.default
+            found.append(
+                {
+                    "family": rung.family,
+                    "target": model.target,
+                    "trials": len(result.trials),
+                    "finished": result.finished,
+                    "default_value": None if default is None else default.value,
+                    "best_value": None if best is None else best.value,
+                    "best_trial": None if best is None else best.number,
+                    "parameters": {} if best is None else best.parameters,
+                    "folder": str(result.folder),
+                }
+            )
+    return found
+
+
+def _told(advance: Advance) -> Callable[[str, int, int], None]:
+    """Progress of the models layer in the terms of a step."""
+    return lambda text, done, total: advance(done, total, text)
+
+
+def _train(context: Context, family: Family, data: Dataset, content: dict[str, Any]) -> None:
+    from flows.tables import write_tables
+    from models.ensemble import MEMBERS
+    from models.families import FAMILIES
+    from models.training import train_family
+    from models.tuning import tuned_parameters
+    from pipelines.splits import embargo_ns, temporal_split
+
+    settings = context.settings
+    title = FAMILIES[family].title
+    split = temporal_split(data.start, data.end, settings.splits)
+    before = int(data.start[split.test[0]]) - embargo_ns(settings.splits)
+    tuned: dict[str, dict[Family, dict[str, float]]] = {model.target: {} for model in FAMILIES[family].models}
+    for name in MEMBERS if family == "ensemble" else (family,):
+        present = getattr(settings.train, name).model_dump()
+        found = tuned_parameters(context.layout.tuning(name), name, tuple(tuned), before_ns=before, present=present)
+        for target, parameters in found.items():
+            tuned[target][name] = parameters
+    with context.reporter.step(f"Training {title} on {len(data):,} trades") as advance:
+        trained = train_family(data, family, settings, tuned=tuned, progress=_told(advance))
+    content["failures"] |= {failure.target: failure.reason for failure in trained.failures}
+    with context.reporter.step(f"Exporting and explaining {title}") as advance:
+        _keep(context, data, trained, content, advance)
+    evaluations = [model.evaluation for model in trained.models]
+    write_tables(context.layout.plots(family), evaluations, data, settings.report.reliability_bins)
+
+
+def _keep(context: Context, data: Dataset, trained: FamilyTraining, content: dict[str, Any], advance: Advance) -> None:
+    """Export, explain and write every model; one that cannot be is a failure of its own."""
+    from models.explain import explain
+    from models.export import package
+
+    settings, family = context.settings, trained.family
+    for number, model in enumerate(trained.models):
+        target = model.evaluation.target
+        advance(number, len(trained.models), target)
+        try:
+            packed = package(model, data, settings, git_commit=code_version())
+            importance = explain(model.estimator, packed, model.evaluation, data, settings)
+        except Exception as error:
+            log.exception("exporting %s/%s failed", family, target)
+            content["failures"][target] = str(error) if isinstance(error, AmiralError) else f"{type(error).__name__}: {error}"
+            continue
+        folder = context.layout.models(family) / target
+        write_text(folder / EVALUATION_FILE, model.evaluation.to_json())
+        write_bytes(folder / MODEL_FILE, packed.onnx)
+        write_text(folder / CARD_FILE, packed.card.to_json())
+        write_text(folder / IMPORTANCE_FILE, importance.to_json())
+        content["models"][target] = {
+            "test_score": model.evaluation.test_score,
+            "validation_score": model.evaluation.validation_score,
+            "train_score": model.evaluation.train_score,
+            "fold_scores": list(model.evaluation.fold_scores),
+            "parity": packed.parity,
+            **model.evaluation.calibration,
+        }
+
+
+def gate(context: Context) -> list[dict[str, Any]]:
+    """Hold every trained model against every gate, simplest family first, so that each knows whom it has to beat."""
+    from models.gates.battery import judge
+    from models.ladder import incumbent
+    from models.results import Evaluation
+    from pipelines import dataset as datasets
+
+    data = datasets.read(context.layout.dataset)
+    trainings = read_trainings(context)
+    total = sum(len(training["models"]) for training in trainings)
+    verdicts: list[dict[str, Any]] = []
+    below: list[tuple[Evaluation, bool]] = []
     with context.reporter.step("Judging") as advance:
-        for number, (target, scores) in enumerate(models.items()):
-            verdict = judge(read_evaluation(context, target), data, context.settings, parity=scores["parity"])
-            verdicts.append(asdict(verdict) | {"candidate": verdict.candidate})
-            advance(number + 1, len(models))
+        for training in trainings:
+            judged: list[tuple[Evaluation, bool]] = []
+            for target, scores in training["models"].items():
+                evaluation = read_evaluation(context, training["family"], target)
+                rival = incumbent(evaluation, below)
+                verdict = judge(evaluation, data, context.settings, parity=scores["parity"], rival=rival)
+                verdicts.append(asdict(verdict) | {"candidate": verdict.candidate})
+                judged.append((evaluation, verdict.candidate))
+                advance(len(verdicts), total, evaluation.name)
+            below += judged
     write_json(context.layout.gates, verdicts)
     content: list[dict[str, Any]] = read_json(context.layout.gates)
     return content
@@ -221,26 +386,59 @@ def drift(context: Context) -> dict[str, Any]:
 
 def register(context: Context) -> list[dict[str, Any]]:
     """Record every model as a run; one that passed every gate becomes a version with the alias `candidate`."""
-    from models.artifact import Card, Package
-    from models.registry import Registry, Submission
+    from models.registry import Registry
     from pipelines import dataset as datasets
 
     content: list[dict[str, Any]] = []
-    submissions = []
-    for verdict in read_verdicts(context):
-        folder = context.layout.models / verdict.target
-        parity = read_json(context.layout.training)["models"][verdict.target]["parity"]
-        packed = Package((folder / MODEL_FILE).read_bytes(), Card.from_json((folder / CARD_FILE).read_bytes()), parity)
-        submissions.append(Submission(read_evaluation(context, verdict.target), verdict, packed))
-    if submissions:
+    verdicts = read_verdicts(context)
+    if verdicts:
         with context.reporter.step("Recording in MLflow"):
             data = datasets.read(context.layout.dataset)
-            entries = Registry(context.layout.mlflow, context.settings.registry).record(
+            registry = Registry(context.layout.mlflow, context.settings.registry)
+            trainings = {training["family"]: training for training in read_trainings(context)}
+            changes = {verdict.target: _previous(registry, verdict.target) for verdict in verdicts}
+            submissions = [_submission(context, data, verdict, trainings[verdict.family]) for verdict in verdicts]
+            entries = registry.record(
                 submissions, dataset_card=data.card, settings=context.settings, run_name=run_id(context, data.content_hash)
             )
-            content = [asdict(entry) | {"outcome": _outcome(entry)} for entry in entries]
+            for entry in entries:
+                compared = _shifts(context, entry.family, entry.target, changes[entry.target])
+                content.append(asdict(entry) | {"outcome": _outcome(entry), **compared})
     write_json(context.layout.registered, content)
     return content
+
+
+def _submission(context: Context, data: Dataset, verdict: Verdict, training: Mapping[str, Any]) -> Submission:
+    from flows.report.pictures import pictures
+    from models.artifact import Card, Package
+    from models.registry import Submission
+
+    folder = context.layout.models(verdict.family) / verdict.target
+    evaluation = read_evaluation(context, verdict.family, verdict.target)
+    importance = read_importance(context, verdict.family, verdict.target)
+    parity = training["models"][verdict.target]["parity"]
+    packed = Package((folder / MODEL_FILE).read_bytes(), Card.from_json((folder / CARD_FILE).read_bytes()), parity)
+    files = pictures(evaluation, importance, data, context.settings.report)
+    if importance is not None:
+        files[IMPORTANCE_FILE] = importance.to_json().encode()
+    return Submission(evaluation, verdict, packed, files)
+
+
+def _previous(registry: Registry, target: str) -> tuple[int, Importance] | None:
+    """Number and importance of the newest registered version, before this training is recorded."""
+    from models.explain import Importance
+
+    found = registry.newest_importance(target)
+    return None if found is None else (found[0], Importance.from_json(found[1]))
+
+
+def _shifts(context: Context, family: str, target: str, previous: tuple[int, Importance] | None) -> dict[str, Any]:
+    from models.explain import shifts
+
+    current = read_importance(context, family, target)
+    if current is None or previous is None:
+        return {"previous": None, "shifts": []}
+    return {"previous": previous[0], "shifts": [asdict(shift) for shift in shifts(current, previous[1], context.settings.explain)]}
 
 
 def report(context: Context) -> RunSummary:

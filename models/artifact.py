@@ -15,17 +15,31 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.results import Kind
+from pipelines.contracts.base import WINDOW_BARS
 from pipelines.errors import InputError
 from pipelines.features.twelve import FEATURE_VERSION, FEATURES
+from pipelines.features.window import CHANNELS, WINDOW_VERSION
 from pipelines.telemetry import TELEMETRY_OFF
 
 # ONNX Runtime reports home from its import on, unless this is set before.
 os.environ.update(TELEMETRY_OFF)
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 Floats = NDArray[np.float64]
 
-INPUT = "features"
+FEATURES_INPUT, WINDOW_INPUT, SCORE = "features", "window", "score"
+"""Names of the tensors of every ONNX file."""
+
+_UNLOADABLE = (
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+"""What a damaged or foreign file makes ONNX Runtime raise."""
 
 
 class Card(BaseModel):
@@ -40,10 +54,16 @@ class Card(BaseModel):
     feature_version, feature_settings
         Version of the formulas and section `features` of the settings: another version or other
         settings compute other features, which the model does not know.
+    window_bars, window_channels, window_version
+        The window of bars that a recurrent model takes as well; 0, empty and "" for the others.
     dtype
-        Type of the input tensor; NaN marks a missing feature.
+        Type of the input tensors; NaN marks a missing feature.
     output
-        Name of the tensor that holds the score, shape (n, classes) or (n, 1); the last column counts.
+        Name of the tensor that holds the score, shape (n, 1).
+    parameters
+        The family's settings that the model was fitted with.
+    calibration
+        How raw scores became probabilities; empty without a calibration.
     neutral
         Per feature, the training median that fills a missing value.
     quantiles
@@ -64,8 +84,13 @@ class Card(BaseModel):
     features: list[str]
     feature_version: str
     feature_settings: dict[str, Any]
+    window_bars: int
+    window_channels: list[str]
+    window_version: str
     dtype: str
     output: str
+    parameters: dict[str, Any]
+    calibration: dict[str, Any]
     neutral: dict[str, float]
     quantiles: dict[str, list[float]]
     score_quantiles: list[float]
@@ -100,7 +125,8 @@ class Package:
         Its card.
     parity
         Largest difference between the ONNX scores and the Python scores, over the whole dataset
-        and over rows with every feature missing.
+        and a row with every feature missing; for targets outside 0 to 1 in units of the labels'
+        standard deviation.
     """
 
     onnx: bytes
@@ -118,25 +144,76 @@ class OnnxScorer:
     card
         Its card.
 
+    Attributes
+    ----------
+    windowed
+        Whether `score` needs the window of bars as well.
+
     Raises
     ------
     InputError
-        The model was trained on other features, or the file cannot be loaded.
+        The model was trained on other features or windows, the file cannot be loaded, or it is
+        not the one that the card describes.
     """
 
     def __init__(self, onnx: bytes, card: Card) -> None:
         if tuple(card.features) != FEATURES or card.feature_version != FEATURE_VERSION:
+            first = next((pair for pair in zip(card.features, FEATURES, strict=False) if pair[0] != pair[1]), None)
+            where = f"; the first that differs is {first[0]!r} in the place of {first[1]!r}" if first else ""
             raise InputError(
-                f"the model knows {len(card.features)} features of version {card.feature_version}",
+                f"the model knows {len(card.features)} features of version {card.feature_version}{where}",
                 limit=f"the {len(FEATURES)} features of version {FEATURE_VERSION}, in this order: {', '.join(FEATURES)}",
+                remedy="train the model again with this code",
+            )
+        self.windowed = card.window_bars > 0
+        wanted = (WINDOW_BARS, CHANNELS, WINDOW_VERSION)
+        if self.windowed and (card.window_bars, tuple(card.window_channels), card.window_version) != wanted:
+            raise InputError(
+                f"the model knows windows of {card.window_bars} bars with {', '.join(card.window_channels)}, version {card.window_version}",
+                limit=f"{WINDOW_BARS} bars with {', '.join(CHANNELS)}, version {WINDOW_VERSION}",
                 remedy="train the model again with this code",
             )
         self.card = card
         self._session = open_session(onnx)
+        inputs = {item.name: tuple(item.shape[1:]) for item in self._session.get_inputs()}
+        described: dict[str, tuple[int, ...]] = {FEATURES_INPUT: (len(FEATURES),)}
+        if self.windowed:
+            described[WINDOW_INPUT] = (WINDOW_BARS, len(CHANNELS))
+        if inputs != described or card.output not in {item.name for item in self._session.get_outputs()}:
+            raise InputError(
+                f"the ONNX file takes {inputs}", limit=f"{described} as its card says", remedy="train and register the model again"
+            )
 
-    def score(self, features: Floats) -> Floats:
-        """Score rows; `features` is (n, 12), NaN where missing; the result is (n,)."""
-        return run_session(self._session, self.card.output, features)
+    def score(self, features: Floats, windows: Floats | None = None) -> Floats:
+        """Score rows.
+
+        Parameters
+        ----------
+        features
+            Shape (n, 12), NaN where missing.
+        windows
+            Shape (n, 32, channels); only a recurrent model takes it.
+
+        Returns
+        -------
+        ndarray
+            Shape (n,).
+
+        Raises
+        ------
+        InputError
+            A recurrent model is given no windows, or windows of another shape.
+        """
+        if not self.windowed:
+            return run_session(self._session, self.card.output, features)
+        wanted = (len(features), WINDOW_BARS, len(CHANNELS))
+        if windows is None or windows.shape != wanted:
+            raise InputError(
+                f"the model is given windows of shape {None if windows is None else windows.shape}",
+                limit=f"{wanted}: the {WINDOW_BARS} bars that every signal carries",
+                remedy="send the signal with all its bars",
+            )
+        return run_session(self._session, self.card.output, features, windows)
 
 
 def open_session(onnx: bytes) -> onnxruntime.InferenceSession:
@@ -147,11 +224,15 @@ def open_session(onnx: bytes) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
-    except (onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf, onnxruntime.capi.onnxruntime_pybind11_state.InvalidGraph) as error:
-        raise InputError(f"the ONNX file cannot be loaded: {error}", remedy="train and register the model again") from None
+    except _UNLOADABLE as error:
+        raise InputError(
+            f"the ONNX file of {len(onnx)} bytes cannot be loaded: {error}", remedy="train and register the model again"
+        ) from None
 
 
-def run_session(session: onnxruntime.InferenceSession, output: str, features: Floats) -> Floats:
-    """Score rows (n, 12); the last column of the output counts; shape (n,)."""
-    scores = session.run([output], {INPUT: np.ascontiguousarray(features, dtype=np.float32)})[0]
-    return np.asarray(scores, dtype=np.float64)[:, -1]
+def run_session(session: onnxruntime.InferenceSession, output: str, features: Floats, windows: Floats | None = None) -> Floats:
+    """Score rows (n, 12), with windows (n, 32, channels) for a recurrent model; shape (n,)."""
+    inputs = {FEATURES_INPUT: np.ascontiguousarray(features, dtype=np.float32)}
+    if windows is not None:
+        inputs[WINDOW_INPUT] = np.ascontiguousarray(windows, dtype=np.float32)
+    return np.asarray(session.run([output], inputs)[0], dtype=np.float64)[:, -1]

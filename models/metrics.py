@@ -80,5 +80,26 @@ def regression(outcome: Floats, predictions: Floats, target: Floats) -> dict[str
     }
 
 
+def calibration(label: Floats, raw: Floats, probability: Floats, bins: int) -> dict[str, float]:
+    """How well probabilities fit the observed shares, before and after the calibration.
+
+    The calibration error is the mean distance between the predicted and the observed share over
+    equally filled bins, weighted by their trades (Naeini et al. 2015).
+    """
+    return {
+        "brier_raw": float(np.mean((raw - label) ** 2)),
+        "brier": float(np.mean((probability - label) ** 2)),
+        "calibration_error_raw": _calibration_error(label, raw, bins),
+        "calibration_error": _calibration_error(label, probability, bins),
+    }
+
+
+def _calibration_error(label: Floats, probability: Floats, bins: int) -> float:
+    edges = np.unique(np.quantile(probability, np.linspace(0.0, 1.0, bins + 1)[1:-1]))
+    group = np.searchsorted(edges, probability, side="left")
+    distance = np.abs(np.bincount(group, label) - np.bincount(group, probability))
+    return float(distance.sum() / len(label))
+
+
 def _both_classes(outcome: Floats) -> bool:
     return bool(0.0 < outcome.mean() < 1.0) if len(outcome) else False

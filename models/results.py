@@ -53,16 +53,26 @@ class Evaluation:
 
     Attributes
     ----------
-    judged_on
-        Dataset target that the scores are measured against.
     fold_scores, fold_train_scores
         Score of each walk-forward fold on its test and training rows, oldest first.
     train_score, validation_score, test_score
         Scores of the final model, which was fitted on the train part.
+    label
+        Dataset target that the model is fitted on.
+    judged_on
+        Dataset target that the scores are measured against.
+    parameters
+        The family's settings that the model was fitted with.
+    details
+        Numbers of the fitted model: slope of the calibration, epochs, slopes of the stacker.
     metrics, baselines
         On the test part; of the model and of doing without it.
-    oof_rows, oof_folds, oof_predictions
-        Out-of-fold predictions: row, number of the fold, score.
+    calibration
+        Brier score and calibration error on the test part, before and after the calibration; empty
+        for a model whose value is no probability.
+    oof_rows, oof_folds, oof_predictions, oof_multipliers
+        Out-of-fold predictions: row, number of the fold, score, contracts per baseline contract that
+        the policy gives by the training scores of that fold.
     train_quantiles
         Evenly spaced quantiles of the final model's training scores, smallest to largest.
     rows
@@ -76,18 +86,23 @@ class Evaluation:
     target: str
     family: str
     kind: Kind
+    label: str
     judged_on: str
+    parameters: dict[str, Any]
+    details: dict[str, float]
     fold_scores: tuple[float, ...]
     fold_train_scores: tuple[float, ...]
     train_score: float
     validation_score: float
     test_score: float
     metrics: dict[str, float]
+    calibration: dict[str, float]
     baselines: dict[str, float]
     coefficients: dict[str, float]
     oof_rows: NDArray[np.int64]
     oof_folds: NDArray[np.int64]
     oof_predictions: NDArray[np.float64]
+    oof_multipliers: NDArray[np.float64]
     train_rows: NDArray[np.int64]
     test_rows: NDArray[np.int64]
     test_predictions: NDArray[np.float64]
@@ -101,7 +116,14 @@ class Evaluation:
     @property
     def score_name(self) -> str:
         """What the scores are."""
-        return "ROC-AUC" if self.kind == "classification" else "correlation with realised R"
+        if self.kind == "classification":
+            return "ROC-AUC"
+        return "correlation with " + ("realised R" if self.judged_on == "realized_r" else self.judged_on.replace("_", " "))
+
+    @property
+    def name(self) -> str:
+        """Unique name of the model within a training: family and target."""
+        return f"{self.family}/{self.target}"
 
     def to_json(self) -> str:
         """Write JSON text; floats keep every bit, NaN becomes null."""

@@ -1,17 +1,21 @@
-"""The dataset: one row per closed trade with features, targets and label interval, its hash and its card.
+"""The dataset: one row per closed trade with features, window, targets and label interval, its hash and its card.
 
-One table holds everything, so that a row cannot be torn apart; features are the columns
-"feature.<name>", targets "target.<name>". Nothing is dropped: a dataset has as many rows as
+One table holds all but the windows, so that a row cannot be torn apart; features are the columns
+"feature.<name>", targets "target.<name>". The windows of the LSTM lie beside it as one array in
+the table's order, and one hash covers both. Nothing is dropped: a dataset has as many rows as
 there are closed trades.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -22,17 +26,19 @@ import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
 from pipelines import targets as target_stage
-from pipelines.contracts.base import EARLIEST, LATEST, SCHEMA_VERSION, ContractError
+from pipelines.contracts.base import EARLIEST, LATEST, SCHEMA_VERSION, WINDOW_BARS, ContractError
 from pipelines.contracts.tables import Trades, canonical_floats, check_schema
 from pipelines.errors import InputError
 from pipelines.features.twelve import FEATURE_VERSION, FEATURES
+from pipelines.features.window import CHANNELS, WINDOW_VERSION
 from pipelines.settings import Settings
-from pipelines.storage import write_atomically, write_text
+from pipelines.storage import write_atomically, write_bytes, write_text
 from pipelines.targets import BINARY_TARGETS, TARGETS
 
 Floats = NDArray[np.float64]
 
 TABLE_FILE = "dataset.parquet"
+WINDOWS_FILE = "windows.npy"
 CARD_FILE = "card.json"
 
 _TIME = pd.DatetimeTZDtype("us", "UTC")
@@ -73,10 +79,18 @@ class Dataset:
         Columns `DATASET_SCHEMA`.
     card
         What the data are: rows, span, sources, input hash, parameters, code version, balance. JSON-able.
+    windows
+        Shape (n, 32, C), float32, last axis `pipelines.features.window.CHANNELS`; row i is of row i of `frame`.
     """
 
     frame: pd.DataFrame
     card: dict[str, Any]
+    windows: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        wanted = _windows_shape(len(self.frame))
+        if self.windows.shape != wanted or self.windows.dtype != np.float32:
+            raise ValueError(f"windows {self.windows.shape} of {self.windows.dtype} must be {wanted} of float32")
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -91,14 +105,26 @@ class Dataset:
         """Shape (n, 12), NaN where missing."""
         return self.frame[[f"feature.{name}" for name in FEATURES]].to_numpy(np.float64)
 
+    def matrix(self, windowed: bool) -> Floats:
+        """What an estimator takes as X: the features, shape (n, 12), or with the flattened windows, (n, 12 + 32 * C)."""
+        return self._windowed if windowed else self.features
+
+    @cached_property
+    def _windowed(self) -> Floats:
+        return np.concatenate([self.features, self.windows.reshape(len(self), WINDOW_BARS * len(CHANNELS)).astype(np.float64)], axis=1)
+
     @cached_property
     def targets(self) -> pd.DataFrame:
         """Columns `TARGETS`."""
         return self.frame[[f"target.{name}" for name in TARGETS]].set_axis(list(TARGETS), axis=1)
 
     def target(self, name: str) -> Floats:
-        """One target; shape (n,)."""
+        """One target; shape (n,), NaN where it was not recorded."""
         return self.frame[f"target.{name}"].to_numpy(np.float64)
+
+    def labelled(self, name: str) -> NDArray[np.int64]:
+        """Positions of the rows whose target is known, ascending: those that can be learnt from."""
+        return np.flatnonzero(~np.isnan(self.target(name)))
 
     @cached_property
     def start(self) -> NDArray[np.int64]:
@@ -137,8 +163,8 @@ class Dataset:
         return str(self.card["content_hash"])
 
 
-def build(trades: Trades, features: Floats, settings: Settings, *, code_version: str) -> Dataset:
-    """Put features and targets of closed trades side by side.
+def build(trades: Trades, features: Floats, windows: NDArray[np.floating[Any]], settings: Settings, *, code_version: str) -> Dataset:
+    """Put features, windows and targets of closed trades side by side.
 
     Parameters
     ----------
@@ -146,6 +172,8 @@ def build(trades: Trades, features: Floats, settings: Settings, *, code_version:
         n closed trades.
     features
         Shape (n, 12), columns `FEATURES`, NaN where missing; row i is of trade i.
+    windows
+        Shape (n, 32, C), last axis `pipelines.features.window.CHANNELS`; row i is of trade i.
     settings
         All settings; those of features, targets and instrument enter the card.
     code_version
@@ -154,32 +182,38 @@ def build(trades: Trades, features: Floats, settings: Settings, *, code_version:
     Raises
     ------
     ContractError
-        A value breaks the dataset's schema (twice the same trade, exit before decision, ...).
+        A value breaks the dataset's schema (twice the same trade, exit before decision, ...), or a window is not finite.
     """
     if features.shape != (len(trades), len(FEATURES)):
         raise ValueError(f"features {features.shape} must be {(len(trades), len(FEATURES))}")
     frame = pd.concat(
         [_keys(trades), _prefixed("feature", features, FEATURES), _prefixed("target", _targets(trades, settings), TARGETS)], axis=1
     )
-    frame = frame.sort_values(["decision_time", "trade_id"], kind="stable", ignore_index=True)
+    frame = frame.sort_values(["decision_time", "trade_id"], kind="stable")
+    order = frame.index.to_numpy(np.int64)
+    frame = frame.reset_index(drop=True)
     check_schema(DATASET_SCHEMA, frame)
-    return Dataset(frame, _card(frame, trades, settings, code_version))
+    ordered = _finite_windows(windows, trades)[order]
+    return Dataset(frame, _card(frame, ordered, trades, settings, code_version), ordered)
 
 
 def write(dataset: Dataset, folder: Path) -> None:
-    """Write `dataset.parquet` and `card.json`, each atomically, the card last."""
+    """Write `dataset.parquet`, `windows.npy` and `card.json`, each atomically, the card last."""
     table = arrow.Table.from_pandas(dataset.frame, preserve_index=False)
     write_atomically(folder / TABLE_FILE, lambda path: parquet.write_table(table, path, compression="zstd"))
+    stream = io.BytesIO()
+    np.save(stream, np.ascontiguousarray(dataset.windows, dtype="<f4"), allow_pickle=False)
+    write_bytes(folder / WINDOWS_FILE, stream.getvalue())
     write_text(folder / CARD_FILE, json.dumps(dataset.card, indent=2, sort_keys=True) + "\n")
 
 
 def read(folder: Path) -> Dataset:
-    """Read what `write` wrote, and hold the table against its schema and its card.
+    """Read what `write` wrote, and hold it against its schema and its card.
 
     Raises
     ------
     InputError
-        A file is missing or cannot be read, or the table is not the one that the card describes.
+        A file is missing or cannot be read, or table and windows are not those that the card describes.
     ContractError
         A value breaks the schema.
     """
@@ -187,22 +221,34 @@ def read(folder: Path) -> Dataset:
     try:
         card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
         frame = parquet.read_table(folder / TABLE_FILE).to_pandas()
+        windows = _read_windows(folder / WINDOWS_FILE)
     except FileNotFoundError as error:
         raise InputError(f"{error.filename} does not exist", remedy=remedy) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, arrow.ArrowInvalid) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, arrow.ArrowInvalid, _DamagedError) as error:
         raise InputError(f"the dataset in {folder} cannot be read: {error}", remedy=remedy) from None
     frame = frame.astype({column: "str" for column in _TEXTS if column in frame})
     check_schema(DATASET_SCHEMA, frame)
-    found = content_hash(frame)
+    if not isinstance(card, dict) or not {"rows", "content_hash"} <= card.keys():
+        raise InputError(f"{folder / CARD_FILE} is not the card of a dataset", limit="the keys rows and content_hash", remedy=remedy)
+    # Of the card and not of the table: when the table is a foreign one, it is not the windows that are wrong.
+    wanted = _windows_shape(card["rows"])
+    if windows.shape != wanted or windows.dtype != np.dtype("<f4"):
+        raise InputError(
+            f"{folder / WINDOWS_FILE} has shape {windows.shape} of {windows.dtype}", limit=f"{wanted} of float32", remedy=remedy
+        )
+    windows = windows.astype(np.float32, copy=False)
+    found = content_hash(frame, windows)
     if found != card["content_hash"]:
         raise InputError(
-            f"{folder / TABLE_FILE} has content hash {found[:12]}", limit=f"{card['content_hash'][:12]} as its card says", remedy=remedy
+            f"{TABLE_FILE} and {WINDOWS_FILE} in {folder} have content hash {found[:12]}",
+            limit=f"{card['content_hash'][:12]} as the card says",
+            remedy=remedy,
         )
-    return Dataset(frame, card)
+    return Dataset(frame, card, windows)
 
 
-def content_hash(frame: pd.DataFrame) -> str:
-    """SHA-256 over the schema version and every value, column by column."""
+def content_hash(frame: pd.DataFrame, windows: NDArray[np.float32]) -> str:
+    """SHA-256 over the schema version and every value, column by column, then the windows."""
     digest = hashlib.sha256(SCHEMA_VERSION.encode())
     for name in frame.columns:
         digest.update(f"\x1e{name}\x1f".encode())
@@ -212,7 +258,50 @@ def content_hash(frame: pd.DataFrame) -> str:
             digest.update(_nanoseconds(frame[name]).astype("<i8").tobytes())
         else:
             digest.update(canonical_floats(frame[name].to_numpy(np.float64)))
+    digest.update(f"\x1ewindows {windows.shape}\x1f".encode())
+    # Adding zero leaves one of the two zeros.
+    digest.update(np.ascontiguousarray(windows + np.float32(0.0), dtype="<f4").data)
     return digest.hexdigest()
+
+
+class _DamagedError(Exception):
+    """A file is not what its name says."""
+
+
+def _read_windows(path: Path) -> NDArray[Any]:
+    try:
+        content = np.load(path, allow_pickle=False)
+    except _DAMAGED as error:
+        raise _DamagedError(f"{path.name}: {error}") from None
+    if not isinstance(content, np.ndarray):
+        raise _DamagedError(f"{path.name} is an archive, not an array")
+    return content
+
+
+_DAMAGED = (ValueError, EOFError, SyntaxError, TokenError, OverflowError, MemoryError, zipfile.BadZipFile)
+"""What NumPy raises on a damaged .npy file, depending on the byte."""
+
+
+def _windows_shape(rows: int) -> tuple[int, int, int]:
+    return rows, WINDOW_BARS, len(CHANNELS)
+
+
+def _finite_windows(windows: NDArray[np.floating[Any]], trades: Trades) -> NDArray[np.float32]:
+    wanted = _windows_shape(len(trades))
+    if windows.shape != wanted:
+        raise ValueError(f"windows {windows.shape} must be {wanted}")
+    with np.errstate(over="ignore"):
+        narrow = windows.astype(np.float32)
+    bad = np.argwhere(~np.isfinite(narrow))
+    if len(bad):
+        row, bar, channel = (int(position) for position in bad[0])
+        raise ContractError(
+            f"window of trade {trades.signals.frame['trade_id'].iloc[row]}: {CHANNELS[channel]} of bar {bar} is "
+            f"{windows[row, bar, channel]}; {len(bad)} value(s) are not finite",
+            limit="finite float32 numbers",
+            remedy="compute the windows with pipelines.features.window.compute_windows",
+        )
+    return narrow
 
 
 def _keys(trades: Trades) -> pd.DataFrame:
@@ -239,12 +328,13 @@ def _prefixed(prefix: str, values: Floats, names: tuple[str, ...]) -> pd.DataFra
     return pd.DataFrame(values, columns=[f"{prefix}.{name}" for name in names])
 
 
-def _card(frame: pd.DataFrame, trades: Trades, settings: Settings, code_version: str) -> dict[str, Any]:
+def _card(frame: pd.DataFrame, windows: NDArray[np.float32], trades: Trades, settings: Settings, code_version: str) -> dict[str, Any]:
     empty = frame.empty
     return {
         "schema_version": SCHEMA_VERSION,
         "feature_version": FEATURE_VERSION,
-        "content_hash": content_hash(frame),
+        "window_version": WINDOW_VERSION,
+        "content_hash": content_hash(frame, windows),
         "inputs_hash": trades.content_hash(),
         "parameters_hash": settings.fingerprint("features", "targets", "instrument"),
         "code_version": code_version,
@@ -255,6 +345,7 @@ def _card(frame: pd.DataFrame, trades: Trades, settings: Settings, code_version:
         "sources": _counts(frame["data_source"]),
         "symbols": _counts(frame["symbol"]),
         "features": list(FEATURES),
+        "window_channels": list(CHANNELS),
         "missing_share": {name: _share(frame[f"feature.{name}"].isna()) for name in FEATURES},
         "positive_share": {name: _share(frame[f"target.{name}"] == 1.0) for name in BINARY_TARGETS},
     }

@@ -48,14 +48,25 @@ class DataLayout:
         return self.root / "dataset"
 
     @property
-    def training(self) -> Path:
-        """Scores of the models of the present run."""
-        return self.root / "training" / "metrics.json"
+    def features(self) -> Path:
+        """The features and windows of the present run's trades."""
+        return self.root / "features"
 
-    @property
-    def models(self) -> Path:
-        """One folder per model of the present run: evaluation, ONNX file and card."""
-        return self.root / "training" / "models"
+    def training(self, family: str) -> Path:
+        """Scores of a family's models in the present run, or why there are none."""
+        return self.root / "training" / family / "metrics.json"
+
+    def models(self, family: str) -> Path:
+        """One folder per model of a family in the present run: evaluation, ONNX file, card and importance."""
+        return self.root / "training" / family / "models"
+
+    def plots(self, family: str) -> Path:
+        """Tables that DVC draws."""
+        return self.root / "training" / family / "plots"
+
+    def tuning(self, family: str) -> Path:
+        """One folder per tuned model of a family: every trial and the best parameters."""
+        return self.root / "tuning" / family
 
     @property
     def gates(self) -> Path:

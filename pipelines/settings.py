@@ -268,16 +268,142 @@ class Performance(Section):
     profit_factor_cap: Positive
 
 
+class Weights(Section):
+    uniqueness: bool
+    time_decay: Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+Family = Literal["linear", "forest", "xgboost", "lstm", "ensemble"]
+FAMILIES: tuple[Family, ...] = ("linear", "forest", "xgboost", "lstm", "ensemble")
+"""Rungs of the ladder, simplest first."""
+
+
+class LadderTrades(Section):
+    linear: Count
+    forest: Count
+    xgboost: Count
+    lstm: Count
+    ensemble: Count
+
+
+class LadderMargins(Section):
+    forest: NonNegative
+    xgboost: NonNegative
+    lstm: NonNegative
+    ensemble: NonNegative
+
+
+class Ladder(Section):
+    min_trades: LadderTrades
+    margins: LadderMargins
+    confidence: Annotated[float, Field(ge=0.5, lt=1.0)]
+
+
 class Linear(Section):
     c: Positive
     alpha: NonNegative
     max_iter: Count
-    clip_quantile: Annotated[float, Field(ge=0.0, lt=0.5)]
     balanced: bool
 
 
+class Forest(Section):
+    trees: Count
+    max_depth: Count
+    min_leaf_share: Annotated[float, Field(gt=0.0, lt=0.5)]
+    max_features: Annotated[float, Field(gt=0.0, le=1.0)]
+    max_samples: Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class Xgboost(Section):
+    trees: Count
+    max_depth: Annotated[int, Field(ge=1, le=12)]
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)]
+    subsample: Annotated[float, Field(gt=0.0, le=1.0)]
+    colsample: Annotated[float, Field(gt=0.0, le=1.0)]
+    min_child_weight: NonNegative
+    reg_lambda: NonNegative
+
+
+class Lstm(Section):
+    device: Literal["auto", "cpu", "cuda"]
+    hidden: Annotated[int, Field(ge=1, le=512)]
+    head: Annotated[int, Field(ge=1, le=512)]
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
+    learning_rate: Positive
+    weight_decay: NonNegative
+    batch: Count
+    max_epochs: Count
+    patience: Count
+    validation_share: Annotated[float, Field(gt=0.0, lt=0.5)]
+    clip_norm: Positive
+
+
+class EnsembleWeights(Section):
+    linear: Share
+    forest: Share
+    xgboost: Share
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = self.linear + self.forest + self.xgboost
+        if abs(total - 1.0) > 1e-9:
+            raise ValueError(f"the members' weights sum to {total:.6g}; they must sum to 1")
+        return self
+
+
+class Ensemble(Section):
+    combination: Literal["voting", "weighted", "stacking"]
+    weights: EnsembleWeights
+    stacking_penalty: NonNegative
+    min_confidence: Share
+
+
+class Train(Section):
+    families: Annotated[tuple[Family, ...], BeforeValidator(_tuple), Field(min_length=1)]
+    workers: Count
+    clip_quantile: Annotated[float, Field(ge=0.0, lt=0.5)]
+    linear: Linear
+    forest: Forest
+    xgboost: Xgboost
+    lstm: Lstm
+    ensemble: Ensemble
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        ordered = tuple(name for name in FAMILIES if name in self.families)
+        if ordered != self.families:
+            raise ValueError(f"train.families is {list(self.families)}; each at most once, simplest first: {list(ordered)}")
+        return self
+
+
+class Calibration(Section):
+    method: Literal["sigmoid", "isotonic"]
+    folds: Annotated[int, Field(ge=2)]
+    min_slope: Positive
+    slope_penalty: NonNegative
+    bins: Annotated[int, Field(ge=3)]
+
+
+class Tuning(Section):
+    trials: Count
+    time_budget_s: Positive
+    folds: Annotated[int, Field(ge=2)]
+    startup_trials: Count
+    pruner_warmup_folds: Count
+    gap_penalty: NonNegative
+    free_gap: NonNegative
+
+
+class Explain(Section):
+    repeats: Count
+    shap_rows: Annotated[int, Field(ge=10)]
+    background_rows: Annotated[int, Field(ge=10)]
+    max_shift: Positive
+    min_share: Share
+    new_share: Share
+
+
 class Gates(Section):
-    min_trades: Count
     min_promotable_trades: Count
     min_test_trades: Count
     bootstrap_samples: Annotated[int, Field(ge=100)]
@@ -342,7 +468,12 @@ class Settings(Section):
     targets: Targets
     splits: Splits
     performance: Performance
-    linear: Linear
+    weights: Weights
+    ladder: Ladder
+    train: Train
+    calibration: Calibration
+    tuning: Tuning
+    explain: Explain
     gates: Gates
     policy: Policy
     registry: Registry

@@ -134,6 +134,8 @@ class PurgedWalkForward:
         Shape (n,): label intervals [start, end], closed, ns; `start` ascending.
     embargo
         Nanoseconds.
+    skip_empty
+        Leave a fold without training rows out instead of refusing.
 
     Raises
     ------
@@ -150,11 +152,12 @@ class PurgedWalkForward:
     [0, 1, 2, 3, 4] [6, 7, 8]
     """
 
-    def __init__(self, n_splits: int, start: Times, end: Times, *, embargo: int = 0) -> None:
+    def __init__(self, n_splits: int, start: Times, end: Times, *, embargo: int = 0, skip_empty: bool = False) -> None:
         self.n_splits = n_splits
         self.start = start
         self.end = end
         self.embargo = embargo
+        self.skip_empty = skip_empty
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:  # noqa: N803, ARG002
         """Return the number of folds."""
@@ -172,6 +175,8 @@ class PurgedWalkForward:
         for fold in range(self.n_splits):
             first = size - block * (self.n_splits - fold)
             train = _ending_before(self.start, self.end, 0, first, self.embargo)
+            if not len(train) and self.skip_empty:
+                continue
             if not len(train):
                 raise DataRefusedError(
                     f"fold {fold + 1} of {self.n_splits} keeps none of {first} training trades after purging",

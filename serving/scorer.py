@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from models.results import Kind
 from pipelines.contracts.signal import Signal
 from pipelines.features.twelve import FEATURES, compute_one
+from pipelines.features.window import compute_window_one
 from pipelines.settings import Features
 
 log = logging.getLogger("bentoml.amiral")
@@ -35,9 +36,13 @@ UNSCALED = 1.0
 
 
 class Scorer(Protocol):
-    """What scores feature rows: (n, 12) with NaN for missing in, (n,) out."""
+    """What scores rows: features (n, 12) with NaN for missing, and windows (n, 32, channels) where `windowed`; (n,) out."""
 
-    def score(self, features: NDArray[np.float64], /) -> NDArray[np.float64]:
+    @property
+    def windowed(self) -> bool:
+        """Whether `score` needs the window of bars."""
+
+    def score(self, features: NDArray[np.float64], windows: NDArray[np.float64] | None = None, /) -> NDArray[np.float64]:
         """Score rows."""
 
 
@@ -129,7 +134,8 @@ def score_signal(signal: Signal, deployment: Deployment | None, required: Sequen
         missing = [name for name, value in zip(FEATURES, features, strict=True) if math.isnan(value) and name in required]
         if missing:
             return neutral(signal, deployment, f"required feature missing: {', '.join(missing)}")
-        score = float(deployment.scorer.score(features[np.newaxis])[0])
+        windows = compute_window_one(signal)[np.newaxis] if deployment.scorer.windowed else None
+        score = float(deployment.scorer.score(features[np.newaxis], windows)[0])
     except Exception as error:
         # Whatever goes wrong in here is our fault, and a fault of ours must not cost a trade.
         log.exception("scoring %s with %s failed", signal.trade_id, deployment.version)

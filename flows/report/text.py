@@ -24,6 +24,12 @@ _ABBREVIATIONS = {
     "oi": "open interest",
     "sha256": "SHA-256",
     "nq": "NQ",
+    "lstm": "LSTM",
+    "xgboost": "XGBoost",
+    "onnx": "ONNX",
+    "roc": "ROC",
+    "pr": "PR",
+    "shap": "SHAP",
 }
 _LABELS = {
     "ambiguous": "stop and target in one bar (stop assumed)",
@@ -79,6 +85,18 @@ def percent(share: float | None) -> str:
     if share is None or not math.isfinite(share):
         return MISSING
     return signed(share, f"{abs(share) * 100:.1f} %")
+
+
+def change(share: float | None) -> str:
+    """Write a relative change as signed whole percent."""
+    if share is None or not math.isfinite(share):
+        return MISSING
+    return f"{MINUS if share < 0 else '+'}{abs(share) * 100:.0f}\N{NO-BREAK SPACE}%"
+
+
+def score(value: float) -> str:
+    """Write a score with three decimals, so that a column of them lines up."""
+    return signed(round(value, 3), f"{abs(value):.3f}") if math.isfinite(value) else MISSING
 
 
 def usd(value: float | None) -> str:

@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unuse
 
 from models.gates import overfitting, skill, sufficiency
 from models.gates.parity import onnx_parity
+from models.ladder import earns_its_place
 from models.results import Evaluation, GateResult, Verdict
 from pipelines.dataset import Dataset
 from pipelines.errors import AmiralError
@@ -19,7 +20,9 @@ UNMEASURABLE = (ValueError, ArithmeticError, AmiralError, np.linalg.LinAlgError)
 """What data can do to a gate; the gate then refuses. A programming error stops the run, which promotes nothing either."""
 
 
-def judge(evaluation: Evaluation, dataset: Dataset, settings: Settings, *, parity: float | None) -> Verdict:
+def judge(
+    evaluation: Evaluation, dataset: Dataset, settings: Settings, *, parity: float | None, rival: Evaluation | None = None
+) -> Verdict:
     """Hold one evaluation against every gate.
 
     A gate that raises or gives NaN has not passed (J-25). The bootstrap is seeded by `seed`, so
@@ -36,6 +39,9 @@ def judge(evaluation: Evaluation, dataset: Dataset, settings: Settings, *, parit
     parity
         Largest difference between the model's ONNX and Python scores (`Package.parity`);
         None when it could not be measured.
+    rival
+        The simpler model that it has to beat (`models.ladder.incumbent`); None for the simplest family,
+        or when no simpler family has such a model.
     """
     gates = settings.gates
 
@@ -51,6 +57,7 @@ def judge(evaluation: Evaluation, dataset: Dataset, settings: Settings, *, parit
         ("money_skill", lambda: skill.money_skill(evaluation, dataset, gates, rng())),
         ("train_test_gap", lambda: overfitting.train_test_gap(evaluation, gates)),
         ("fold_deviation", lambda: overfitting.fold_deviation(evaluation, gates)),
+        ("ladder", lambda: earns_its_place(evaluation, rival, dataset, settings.ladder)),
         ("onnx_parity", lambda: onnx_parity(parity, settings.registry)),
     )
     # On one thread the sums have one order, so the bits do not depend on the number of cores.

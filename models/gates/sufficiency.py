@@ -1,26 +1,9 @@
-"""Whether there are enough trades to learn from, to promote on, and to judge by (DOMAIN E.2, J-27)."""
+"""Whether there are enough trades to promote on, and to judge by (DOMAIN E.2, J-27)."""
 
 from __future__ import annotations
 
 from models.results import Evaluation, GateResult
-from pipelines.errors import DataRefusedError
 from pipelines.settings import Gates
-
-
-def check_trainable(trades: int, settings: Gates) -> None:
-    """Refuse to train on too few clean trades.
-
-    Raises
-    ------
-    DataRefusedError
-        With the number at hand and the number missing.
-    """
-    if trades < settings.min_trades:
-        raise DataRefusedError(
-            f"{trades} of {settings.min_trades} clean trades, {settings.min_trades - trades} missing",
-            limit=f"at least {settings.min_trades} clean trades before anything is trained",
-            remedy="let the bot collect more, or replay a longer history",
-        )
 
 
 def enough_to_promote(evaluation: Evaluation, settings: Gates) -> GateResult:

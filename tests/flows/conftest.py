@@ -17,10 +17,10 @@ SMALL = ("synthetic.sessions=120", "gates.bootstrap_samples=200")
 """Settings of a run that takes seconds and still trains."""
 
 
-def amiral(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def amiral(*arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command as a user would."""
     command = [str(Path(sys.executable).with_name("amiral")), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=dict(os.environ), check=False, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ | (env or {}), check=False, timeout=300)
 
 
 def small(*arguments: str) -> list[str]:

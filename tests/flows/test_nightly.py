@@ -11,13 +11,20 @@ from pathlib import Path
 
 import yaml
 
+from pipelines.settings import FAMILIES
 from tests.flows.conftest import SMALL, Finished, amiral, small
 
 
 def test_the_run_ends_with_a_report_and_a_verdict_on_every_model(finished: Finished) -> None:
     summary = finished.summary
     assert summary["trades"] >= 1000
-    assert {verdict["target"] for verdict in summary["verdicts"]} == {"signal_quality", "profitability", "signal_strength"}
+    basic = {"signal_quality", "profitability", "signal_strength"}
+    forest = basic | {"pnl_prediction", "confidence_score", "optimal_exit_timing"}
+    judged = {(verdict["family"], verdict["target"]) for verdict in summary["verdicts"]}
+    assert judged == {("linear", target) for target in basic} | {("forest", target) for target in forest}
+    assert [item["state"] for item in summary["ladder"]] == ["trained", "trained", "not yet", "not yet", "not yet"]
+    assert f"LSTM: {summary['trades']:,} of 5,000 clean trades" in summary["ladder"][3]["sentence"]
+    assert summary["failures"] == {}
     for verdict in summary["verdicts"]:
         assert verdict["candidate"] == all(gate["passed"] for gate in verdict["gates"])
         assert all(gate["reason"] and gate["limit"] for gate in verdict["gates"])
@@ -27,11 +34,15 @@ def test_the_run_ends_with_a_report_and_a_verdict_on_every_model(finished: Finis
 
 
 def test_a_candidate_is_in_the_registry_and_a_refused_model_is_only_a_run(finished: Finished) -> None:
-    verdicts = {verdict["target"]: verdict["candidate"] for verdict in finished.summary["verdicts"]}
+    verdicts = {(verdict["family"], verdict["target"]): verdict["candidate"] for verdict in finished.summary["verdicts"]}
+    assert len(finished.summary["registered"]) == len(verdicts)
     for entry in finished.summary["registered"]:
-        assert (entry["version"] is not None) == verdicts[entry["target"]]
-        assert bool(entry["reasons"]) != verdicts[entry["target"]]
-        assert entry["run_id"]
+        candidate = verdicts[entry["family"], entry["target"]]
+        assert (entry["version"] is not None) == candidate
+        assert bool(entry["reasons"]) != candidate
+        folder = finished.data / "mlflow" / "artifacts" / entry["run_id"] / "artifacts"
+        assert {"MLmodel", "model.onnx", "card.json", "importance.json"} <= {path.name for path in folder.iterdir()}
+        assert (folder / "plots" / "importance.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_prefect_kept_the_run_with_its_tasks_and_artifacts(finished: Finished) -> None:
@@ -39,13 +50,17 @@ def test_prefect_kept_the_run_with_its_tasks_and_artifacts(finished: Finished) -
         states = dict(database.execute("select name, state_type from task_run").fetchall())
         artifacts = {key for (key,) in database.execute("select key from artifact").fetchall()}
         flows = database.execute("select name, state_type from flow_run").fetchall()
-    assert states == dict.fromkeys(("ingest", "validate", "dataset", "train", "gate", "register", "drift", "report"), "COMPLETED")
+    stages = ("ingest", "validate", "features", "dataset", "gate", "register", "drift", "report")
+    assert states == dict.fromkeys((*stages, *(f"train-{family}" for family in FAMILIES)), "COMPLETED")
     assert {"verdict", "gates", "report"} <= artifacts
     assert [state for _, state in flows] == ["COMPLETED"]
 
 
 def test_running_again_on_the_same_data_changes_nothing(finished: Finished, run_small: Callable[[Path], Finished]) -> None:
-    names = ("dataset/card.json", "training/metrics.json", "gates.json", "quality.json")
+    names = ["dataset/card.json", "gates.json", "quality.json"]
+    names += [f"training/{family}/metrics.json" for family in FAMILIES]
+    names += [str(path.relative_to(finished.data)) for path in finished.data.glob("training/*/models/*/*")]
+    assert len([name for name in names if name.endswith("model.onnx")]) == 9
     before = {name: (finished.data / name).read_bytes() for name in names}
     tables = {name: (finished.data / name).read_bytes() for name in ("trades/signals.parquet", "trades/outcomes.parquet")}
     again = run_small(finished.data)
@@ -86,15 +101,21 @@ def test_dvc_gives_the_same_dataset_and_the_same_metrics(tmp_path: Path, finishe
         (tmp_path / name).write_text((project / name).read_text())
     for name in ("pipelines", "models"):
         (tmp_path / name).symlink_to(project / name)
-    (tmp_path / "data" / "raw").mkdir(parents=True)
-    (tmp_path / "data" / "raw" / ".gitkeep").touch()
+    for kept in project.glob("data/raw/.gitkeep"), project.glob("data/tuning/*/.gitkeep"):
+        for path in kept:
+            (tmp_path / path.relative_to(project)).parent.mkdir(parents=True)
+            (tmp_path / path.relative_to(project)).touch()
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q", "-f"], [sys.executable, "-m", "dvc", "repro", "-q"]):
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300, env=environment)
         assert result.returncode == 0, result.stdout + result.stderr
     card = json.loads((tmp_path / "data" / "dataset" / "card.json").read_text())
     assert card["content_hash"] == finished.summary["dataset_hash"]
-    assert json.loads((tmp_path / "data" / "training" / "metrics.json").read_text()) == finished.read("training/metrics.json")
+    for family in FAMILIES:
+        name = f"training/{family}/metrics.json"
+        assert json.loads((tmp_path / "data" / name).read_text()) == finished.read(name)
+    for model in finished.data.glob("training/*/models/*/model.onnx"):
+        assert (tmp_path / "data" / model.relative_to(finished.data)).read_bytes() == model.read_bytes()
     assert json.loads((tmp_path / "data" / "gates.json").read_text()) == finished.read("gates.json")
 
 
@@ -103,11 +124,11 @@ def test_too_few_trades_train_nothing_and_leave_nothing_of_the_run_before(tmp_pa
     before = amiral(*small("replay", "--json", "--data", str(data)))
     assert before.returncode == 0, before.stderr
     assert amiral(*small("train", "--json", "--data", str(data))).returncode == 0
-    assert len(list((data / "training" / "models").iterdir())) == 3
+    assert len(list((data / "training" / "linear" / "models").iterdir())) == 3
     result = amiral("run", "--json", "--synthetic", "--data", str(data), "--set", "synthetic.sessions=12")
     assert result.returncode == 0, result.stderr
     summary = json.loads(result.stdout)
     assert summary["verdicts"] == []
     assert summary["registered"] == []
-    assert f"{summary['trades']} of 500 clean trades, {500 - summary['trades']} missing" in " ".join(summary["details"])
-    assert list((data / "training" / "models").iterdir()) == []
+    assert f"Linear: {summary['trades']} of 500 clean trades" in json.dumps(summary["ladder"])
+    assert list(data.glob("training/*/models/*")) == []

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 
 from models.export import Package, package
-from models.training import TrainedModel, train
+from models.training import TrainedModel
 from pipelines.dataset import Dataset
 from pipelines.settings import Settings, load_settings
+from tests.models.training import train_linear
 from tests.models.worlds import make_dataset
 
 
@@ -22,7 +23,7 @@ def skilled() -> Dataset:
 
 @pytest.fixture(scope="session")
 def trained(skilled: Dataset, settings: Settings) -> tuple[TrainedModel, ...]:
-    return train(skilled, settings)
+    return train_linear(skilled, settings)
 
 
 @pytest.fixture(scope="session")

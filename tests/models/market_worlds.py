@@ -6,11 +6,12 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from models.gates.battery import judge
-from models.training import train
+from models.training import train_family
 from pipelines import dataset as datasets
 from pipelines.baseline.replay import replay
 from pipelines.contracts.tables import Trades, join
 from pipelines.features.twelve import compute
+from pipelines.features.window import compute_windows
 from pipelines.market.frame import build_market
 from pipelines.market.synthetic import driver, synthesise
 from pipelines.settings import Settings, load_settings
@@ -32,8 +33,8 @@ def trades_of(settings: Settings, seed: int) -> Trades:
 def candidates(trades: Trades, settings: Settings) -> set[str]:
     """Targets whose linear model passed every gate."""
     features = compute(trades.signals, settings.features)
-    data = datasets.build(trades, features, settings, code_version="test")
-    verdicts = [judge(model.evaluation, data, settings, parity=0.0) for model in train(data, settings)]
+    data = datasets.build(trades, features, compute_windows(trades.signals), settings, code_version="test")
+    verdicts = [judge(model.evaluation, data, settings, parity=0.0) for model in train_family(data, "linear", settings).models]
     return {verdict.target for verdict in verdicts if verdict.candidate}
 
 

@@ -1,28 +1,38 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from sklearn.metrics import matthews_corrcoef, precision_score
 
 from models import training
+from models.preparation import ClipAndFill
 from models.results import Evaluation
-from models.training import TrainedModel, policy_multiplier, train
+from models.training import TrainedModel, policy_multiplier, train_family
 from pipelines.dataset import Dataset
 from pipelines.errors import DataRefusedError
-from pipelines.settings import Policy, Settings
+from pipelines.settings import FAMILIES, Family, Policy, Settings, load_settings
 from pipelines.splits import assert_no_leakage, embargo_ns
+from tests.models.training import quick_settings, train_all_of, train_linear
 from tests.models.worlds import make_dataset
 
 Trained = tuple[TrainedModel, ...]
 
 
+def fill(model: TrainedModel) -> ClipAndFill:
+    step: ClipAndFill = model.estimator.estimator_.named_steps["fill"]
+    return step
+
+
 def with_features(dataset: Dataset, rows: np.ndarray, value: float) -> Dataset:
     frame = dataset.frame.copy()
     frame.loc[rows, [name for name in frame if name.startswith("feature.")]] = value
-    return Dataset(frame, dataset.card)
+    return Dataset(frame, dataset.card, dataset.windows)
 
 
 def test_the_three_models_of_the_domain(trained: Trained) -> None:
@@ -51,9 +61,9 @@ def test_what_is_learned_never_overlaps_what_is_scored(trained: Trained, skilled
 
 
 def test_outliers_in_the_test_part_leave_the_fitted_model_as_it_was(trained: Trained, skilled: Dataset, settings: Settings) -> None:
-    poisoned = train(with_features(skilled, trained[0].evaluation.test_rows, 1.0), settings)
+    poisoned = train_linear(with_features(skilled, trained[0].evaluation.test_rows, 1.0), settings)
     for before, after in zip(trained, poisoned, strict=True):
-        np.testing.assert_array_equal(before.pipeline.named_steps["fill"].median_, after.pipeline.named_steps["fill"].median_)
+        np.testing.assert_array_equal(fill(before).median_, fill(after).median_)
         assert before.evaluation.coefficients == after.evaluation.coefficients
         np.testing.assert_array_equal(before.evaluation.oof_predictions, after.evaluation.oof_predictions)
         assert before.evaluation.test_score != after.evaluation.test_score
@@ -62,7 +72,7 @@ def test_outliers_in_the_test_part_leave_the_fitted_model_as_it_was(trained: Tra
 def test_the_final_model_does_not_see_the_validation_part(trained: Trained, skilled: Dataset, settings: Settings) -> None:
     evaluation = trained[0].evaluation
     between = np.arange(evaluation.train_rows.max() + 1, evaluation.test_rows.min())
-    poisoned = train(with_features(skilled, between, 1.0), settings)[0].evaluation
+    poisoned = train_linear(with_features(skilled, between, 1.0), settings)[0].evaluation
     assert poisoned.coefficients == evaluation.coefficients
     assert poisoned.validation_score != evaluation.validation_score
 
@@ -70,7 +80,7 @@ def test_the_final_model_does_not_see_the_validation_part(trained: Trained, skil
 def test_outliers_in_a_fold_change_no_earlier_fold(trained: Trained, skilled: Dataset, settings: Settings) -> None:
     evaluation = trained[0].evaluation
     last = evaluation.oof_rows[evaluation.oof_folds == 4]
-    poisoned = train(with_features(skilled, last, -1.0), settings)[0].evaluation
+    poisoned = train_linear(with_features(skilled, last, -1.0), settings)[0].evaluation
     earlier = evaluation.oof_folds < 4
     np.testing.assert_array_equal(evaluation.oof_predictions[earlier], poisoned.oof_predictions[earlier])
     # The last fold's own training statistics did not see its test rows either.
@@ -79,7 +89,7 @@ def test_outliers_in_a_fold_change_no_earlier_fold(trained: Trained, skilled: Da
 
 
 def test_the_same_data_give_the_same_bytes(trained: Trained, skilled: Dataset, settings: Settings) -> None:
-    again = train(skilled, settings)
+    again = train_linear(skilled, settings)
     assert [model.evaluation.to_json() for model in again] == [model.evaluation.to_json() for model in trained]
 
 
@@ -117,34 +127,90 @@ def test_policy_and_baseline_are_measured_on_the_same_trades(trained: Trained, s
 @pytest.mark.parametrize(("count", "missing"), [(0, 500), (499, 1)])
 def test_too_few_trades_train_nothing_and_say_how_many_are_missing(count: int, missing: int, settings: Settings) -> None:
     dataset = make_dataset(max(count, 1), seed=0)
-    dataset = Dataset(dataset.frame.head(count), dataset.card)
-    with pytest.raises(DataRefusedError, match=f"{count} of 500 clean trades, {missing} missing"):
-        train(dataset, settings)
+    dataset = Dataset(dataset.frame.head(count), dataset.card, dataset.windows[:count])
+    with pytest.raises(DataRefusedError, match=f"Linear: {count} of 500 clean trades, {missing} missing"):
+        train_family(dataset, "linear", settings)
 
 
 def test_500_trades_train(settings: Settings) -> None:
-    assert len(train(make_dataset(500, seed=0), settings)) == 3
+    assert len(train_linear(make_dataset(500, seed=0), settings)) == 3
 
 
-def test_one_class_only_is_refused(settings: Settings) -> None:
+def test_a_model_with_one_class_only_fails_and_the_others_train(settings: Settings) -> None:
     dataset = make_dataset(600, seed=0)
     frame = dataset.frame.assign(**{"target.signal_quality": 0.0})
-    with pytest.raises(DataRefusedError, match=r"training trades of a fold have signal_quality = 0.*both classes"):
-        train(Dataset(frame, dataset.card), settings)
+    found = train_family(Dataset(frame, dataset.card, dataset.windows), "linear", settings)
+    assert [model.evaluation.target for model in found.models] == ["profitability", "signal_strength"]
+    assert [failure.target for failure in found.failures] == ["signal_quality"]
+    assert re.search(r"training trades of a fold have signal_quality = 0.*both classes", found.failures[0].reason)
+
+
+def test_fewer_trades_than_folds_is_an_error_that_says_so(settings: Settings) -> None:
+    many = load_settings(overrides=["splits.folds=450"])
+    found = train_family(make_dataset(500, seed=0), "linear", many)
+    assert not found.models
+    assert all(re.search(r"\d+ trade\(s\) for 450 folds.*at least one trade a fold", failure.reason) for failure in found.failures)
+
+
+def test_infinite_values_are_refused_with_place_limit_and_remedy(settings: Settings) -> None:
+    dataset = make_dataset(600, seed=0)
+    frame = dataset.frame.copy()
+    frame.loc[7, "feature.session_time"] = np.inf
+    found = train_family(Dataset(frame, dataset.card, dataset.windows), "linear", settings)
+    assert not found.models
+    assert all(re.search(r"infinite value.*row 7.*finite numbers.*mend the source", failure.reason) for failure in found.failures)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_number_of_workers_and_a_second_run_change_no_bit(family: Family, skilled: Dataset) -> None:
+    one, two = (train_all_of(skilled, family, quick_settings(f"train.workers={workers}")) for workers in (1, 3))
+    for first, second in zip(one, two, strict=True):
+        assert first.evaluation.to_json() == second.evaluation.to_json()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_finds_a_strong_edge(family: Family, skilled: Dataset) -> None:
+    models = {model.evaluation.target: model.evaluation for model in train_all_of(skilled, family, quick_settings())}
+    # Three passes over noise windows are no training for the LSTM: it only has to be clearly better than chance.
+    assert models["profitability"].test_score > (0.55 if family == "lstm" else 0.62)
+
+
+def test_a_trade_without_its_label_takes_part_in_no_fit_and_no_score() -> None:
+    dataset = make_dataset(2000, seed=3)
+    unknown = np.arange(0, 2000, 7)
+    frame = dataset.frame.copy()
+    frame.loc[unknown, "target.exit_timing"] = np.nan
+    models = train_all_of(Dataset(frame, dataset.card, dataset.windows), "xgboost", quick_settings())
+    timing = next(model.evaluation for model in models if model.evaluation.target == "optimal_exit_timing")
+    used = np.concatenate([timing.train_rows, timing.test_rows, timing.oof_rows])
+    assert not np.isin(used, unknown).any()
+    assert np.isfinite(timing.test_predictions).all()
+
+
+def test_tuned_parameters_replace_those_of_the_file(skilled: Dataset) -> None:
+    settings = quick_settings()
+    targets = ("profitability", "signal_quality")
+    found = train_family(skilled, "xgboost", settings, tuned={"profitability": {"xgboost": {"max_depth": 4}}}, targets=targets)
+    depths = {model.evaluation.target: model.evaluation.parameters["max_depth"] for model in found.models}
+    assert depths == {"profitability": 4, "signal_quality": settings.train.xgboost.max_depth}
+    with pytest.raises(ValidationError, match="max_depth"):
+        train_family(skilled, "xgboost", settings, tuned={"profitability": {"xgboost": {"max_depth": 99}}})
 
 
 def test_features_that_are_always_missing_give_models_without_skill(settings: Settings) -> None:
     dataset = make_dataset(600, seed=1)
     frame = dataset.frame.assign(**{name: np.nan for name in dataset.frame if name.startswith("feature.")})
-    models = train(Dataset(frame, dataset.card), settings)
+    models = train_linear(Dataset(frame, dataset.card, dataset.windows), settings)
     assert models[0].evaluation.test_score == 0.5
     assert np.isnan(models[2].evaluation.test_score)
 
 
 def test_progress_is_told(settings: Settings) -> None:
     told: list[tuple[str, int, int]] = []
-    train(make_dataset(600, seed=1), settings, progress=lambda what, done, total: told.append((what, done, total)))
-    assert told == [("signal_quality", 1, 3), ("profitability", 2, 3), ("signal_strength", 3, 3)]
+    train_family(make_dataset(600, seed=1), "linear", settings, progress=lambda what, done, total: told.append((what, done, total)))
+    assert [done for _, done, _ in told] == list(range(1, 19))
+    assert {total for *_, total in told} == {18}
+    assert {what for what, *_ in told} >= {"signal_quality, fold 1", "profitability, fold 5", "signal_strength, final fit"}
 
 
 def test_the_policy_by_hand() -> None:

@@ -1,7 +1,8 @@
 """Datasets of a trade-level world whose win probability is known: no market needed, thousands of trades in milliseconds.
 
 About fourteen trades a weekday, one to ten five-minute bars long, so that label intervals overlap;
-features share a component within the day; a win pays two R and a loss costs one.
+features share a component within the day; a win pays two R and a loss costs one. The windows are
+noise: they say nothing about the trade.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import pandas as pd
 from scipy import optimize, stats
 from scipy.special import expit
 
+from pipelines.contracts.base import WINDOW_BARS
 from pipelines.contracts.tables import check_schema
 from pipelines.dataset import DATASET_SCHEMA, Dataset, content_hash
 from pipelines.features.twelve import FEATURES
+from pipelines.features.window import CHANNELS
 from pipelines.targets import TARGETS
 
 RISK = 300.0
@@ -32,7 +35,7 @@ def make_dataset(count: int, seed: int, *, auc: float = 0.5, missing: float = 0.
     win = rng.random(count) < expit(_intercept(slope) + slope * driver)
     features = 2.0 * stats.norm.cdf(latent) - 1.0
     features[rng.random(features.shape) < missing] = np.nan
-    return of_realized_r(features, np.where(win, 2.0, -1.0) - COMMISSION / RISK, rng, source=source)
+    return of_realized_r(features, np.where(win, 2.0, -1.0) - COMMISSION / RISK, rng, source=source, window_seed=seed)
 
 
 def make_clock_dataset(count: int, seed: int) -> Dataset:
@@ -46,11 +49,13 @@ def make_clock_dataset(count: int, seed: int) -> Dataset:
     time_left = (1.0 - features[:, FEATURES.index("session_time")]) / 2.0
     barrier = np.where(rng.random(count) < 1 / 3, 2.0, -1.0)
     realized_r = np.where(rng.random(count) < time_left, barrier, rng.normal(0.0, 0.3, count))
-    return of_realized_r(features, realized_r, rng)
+    return of_realized_r(features, realized_r, rng, window_seed=seed)
 
 
-def of_realized_r(features: np.ndarray, realized_r: np.ndarray, rng: np.random.Generator, *, source: str = "simulated") -> Dataset:
-    """A dataset of these features and results, in time order."""
+def of_realized_r(
+    features: np.ndarray, realized_r: np.ndarray, rng: np.random.Generator, *, source: str = "simulated", window_seed: int = 0
+) -> Dataset:
+    """A dataset of these features and results, in time order; the windows come from a generator of their own."""
     count = len(realized_r)
     win = (realized_r > 0).astype(float)
     start = decision_times(count)
@@ -80,7 +85,13 @@ def of_realized_r(features: np.ndarray, realized_r: np.ndarray, rng: np.random.G
     )
     frame = pd.concat([frame, pd.DataFrame(features, columns=[f"feature.{n}" for n in FEATURES]), targets.add_prefix("target.")], axis=1)
     check_schema(DATASET_SCHEMA, frame)
-    return Dataset(frame, {"content_hash": content_hash(frame), "sources": {source: count}, "rows": count})
+    windows = noise_windows(count, window_seed)
+    return Dataset(frame, {"content_hash": content_hash(frame, windows), "sources": {source: count}, "rows": count}, windows)
+
+
+def noise_windows(count: int, seed: int) -> np.ndarray:
+    """Standard normal windows, shape (count, 32, C), float32."""
+    return np.random.default_rng([seed, WINDOW_BARS]).standard_normal((count, WINDOW_BARS, len(CHANNELS)), dtype=np.float32)
 
 
 def decision_times(count: int) -> pd.DatetimeIndex:

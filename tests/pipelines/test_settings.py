@@ -57,13 +57,13 @@ def test_an_unknown_key_on_the_command_line_is_refused(override: str) -> None:
 def test_unknown_and_missing_keys_in_the_file_are_refused_with_their_path(tmp_path: Path) -> None:
     raw = yaml.safe_load(DEFAULT_PARAMS.read_text())
     raw["replay"]["slipage_ticks"] = 2
-    del raw["linear"]["c"]
+    del raw["train"]["linear"]["c"]
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(raw))
     with pytest.raises(SettingsError) as caught:
         load_settings(path)
     assert "replay.slipage_ticks: unknown key (value 2)" in str(caught.value)
-    assert "linear.c: missing key" in str(caught.value)
+    assert "train.linear.c: missing key" in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["a: [", "just text", ""])
@@ -78,6 +78,23 @@ def test_the_fingerprint_follows_the_values_not_the_layout(tmp_path: Path) -> No
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(DEFAULT_PARAMS.read_text()), sort_keys=True))
     assert load_settings(path).fingerprint() == load_settings().fingerprint()
-    changed = load_settings(overrides=["linear.c=0.2"])
+    changed = load_settings(overrides=["train.linear.c=0.2"])
     assert changed.fingerprint() != load_settings().fingerprint()
     assert changed.fingerprint("features", "splits") == load_settings().fingerprint("features", "splits")
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("train.families=[xgboost, linear]", "simplest first: ['linear', 'xgboost']"),
+        ("train.families=[linear, linear]", "each at most once"),
+        ("train.families=[]", "train.families"),
+        ("train.families=[boosting]", "train.families"),
+        ("train.ensemble.weights.linear=0.5", "the members' weights sum to 1.3; they must sum to 1"),
+        ("train.lstm.device=tpu", "train.lstm.device = 'tpu'"),
+    ],
+)
+def test_families_are_named_in_order_and_weights_sum_to_one(override: str, text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(overrides=[override])
+    assert text in str(caught.value)

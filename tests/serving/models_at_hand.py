@@ -8,8 +8,8 @@ from pathlib import Path
 from models.export import package
 from models.gates.battery import judge
 from models.registry import Registry, Submission
-from models.training import train
 from pipelines.settings import Settings, load_settings
+from tests.models.training import train_linear
 from tests.models.worlds import make_dataset
 
 TRADES = 2800
@@ -21,7 +21,7 @@ def submissions(seed: int) -> tuple[Submission, ...]:
     settings = load_settings(overrides=["gates.bootstrap_samples=200"])
     dataset = make_dataset(TRADES, seed, auc=0.75)
     made = []
-    for model in train(dataset, settings):
+    for model in train_linear(dataset, settings):
         packed = package(model, dataset, settings, git_commit="0" * 40)
         made.append(Submission(model.evaluation, judge(model.evaluation, dataset, settings, parity=packed.parity), packed))
     return tuple(made)

@@ -28,7 +28,9 @@ class Fixed:
     value: Any
     asked: np.ndarray | None = None
 
-    def score(self, features: np.ndarray, /) -> np.ndarray:
+    windowed = False
+
+    def score(self, features: np.ndarray, windows: np.ndarray | None = None, /) -> np.ndarray:
         self.asked = features
         if isinstance(self.value, BaseException):
             raise self.value

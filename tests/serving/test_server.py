@@ -187,7 +187,7 @@ def test_a_new_candidate_scores_without_a_restart(server: Server) -> None:
     server.until(lambda: not server.score(json=asked).json()["degraded"])
     got = server.score(json=asked).json()
 
-    from models.export import OnnxScorer
+    from models.artifact import OnnxScorer
 
     row = compute_one(Signal.model_validate(asked), SETTINGS.features)
     score = float(OnnxScorer(made.package.onnx, made.package.card).score(row[np.newaxis])[0])

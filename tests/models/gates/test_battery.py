@@ -8,9 +8,10 @@ import pytest
 from models.gates import battery, overfitting
 from models.gates.battery import judge
 from models.results import Evaluation, GateResult, Verdict
-from models.training import TrainedModel, train
+from models.training import TrainedModel
 from pipelines.dataset import Dataset
 from pipelines.settings import Settings
+from tests.models.training import train_linear
 from tests.models.worlds import make_clock_dataset, make_dataset
 
 GATES = (
@@ -22,6 +23,7 @@ GATES = (
     "money_skill",
     "train_test_gap",
     "fold_deviation",
+    "ladder",
     "onnx_parity",
 )
 Trained = tuple[TrainedModel, ...]
@@ -100,7 +102,7 @@ def test_predictions_without_skill_are_refused(
 def test_knowing_the_label_without_earning_more_is_refused(good: Evaluation, skilled: Dataset, settings: Settings) -> None:
     # The label stays as predictable as it was, but what a trade pays is drawn afresh.
     paid = np.random.default_rng(0).permutation(skilled.target("realized_r"))
-    verdict = judge(good, Dataset(skilled.frame.assign(**{"target.realized_r": paid}), skilled.card), settings, parity=0.0)
+    verdict = judge(good, Dataset(skilled.frame.assign(**{"target.realized_r": paid}), skilled.card, skilled.windows), settings, parity=0.0)
     assert [item.name for item in verdict.gates if not item.passed] == ["money_skill"]
     assert "higher scores do not surely bring a higher realised R" in verdict.reasons[0]
 
@@ -162,7 +164,7 @@ def test_no_gates_make_no_candidate() -> None:
 
 
 def candidates(dataset: Dataset, settings: Settings) -> set[str]:
-    verdicts = [judge(model.evaluation, dataset, settings, parity=0.0) for model in train(dataset, settings)]
+    verdicts = [judge(model.evaluation, dataset, settings, parity=0.0) for model in train_linear(dataset, settings)]
     assert not [item for verdict in verdicts for item in verdict.gates if "error" in item.evidence]
     return {verdict.target for verdict in verdicts if verdict.candidate}
 
@@ -179,7 +181,7 @@ def test_a_model_that_knows_the_clock_but_earns_nothing_is_no_candidate(settings
     learned = 0
     for seed in range(8):
         dataset = make_clock_dataset(4000, seed)
-        profitability = train(dataset, settings)[1].evaluation
+        profitability = train_linear(dataset, settings)[1].evaluation
         verdict = judge(profitability, dataset, settings, parity=0.0)
         learned += gate(verdict, "out_of_fold_skill").passed and gate(verdict, "test_skill").passed
         assert candidates(dataset, settings) == set()
@@ -199,4 +201,4 @@ def test_shuffled_labels_make_no_candidate(skilled: Dataset, settings: Settings)
     frame = skilled.frame.copy()
     columns = [name for name in frame if name.startswith("target.")]
     frame[columns] = frame[columns].to_numpy()[order]
-    assert candidates(Dataset(frame, skilled.card), settings) == set()
+    assert candidates(Dataset(frame, skilled.card, skilled.windows), settings) == set()
