@@ -172,6 +172,7 @@ def train(context: Context, family: Family) -> dict[str, Any]:
     Whatever goes wrong with a model or with the whole family is written down instead of raised, so
     that the other families go on; the run that calls this ends with a failure all the same.
     """
+    from flows.tables import write_tables
     from models.families import FAMILIES
     from models.ladder import rungs
     from pipelines import dataset as datasets
@@ -184,6 +185,7 @@ def train(context: Context, family: Family) -> dict[str, Any]:
     for folder in (layout.models(family), layout.plots(family)):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+    write_tables(layout.plots(family), (), data, context.settings.report.reliability_bins)  # DVC wants the files, be they empty
     content: dict[str, Any] = {
         "family": family,
         "title": spec.title,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -45,6 +46,25 @@ def _date(value: object) -> object:
         except ValueError:
             return value
     return value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without the base-60 integers of its version 1.1, which read 15:45 as 945.
+
+    DVC writes params.yaml anew for an experiment (`dvc exp run -S`), by the rules of version 1.2, and then leaves
+    the quotes out.
+    """
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:int"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789"))
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader with fewer kinds of numbers
 
 
 def _tuple(value: object) -> object:
@@ -528,7 +548,7 @@ def load_settings(path: Path = DEFAULT_PARAMS, overrides: Sequence[str] = ()) ->
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = _yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(f"{path} does not exist", remedy="name the file with --params") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -551,7 +571,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     if keys[-1] not in node:
         raise SettingsError(f"--set: unknown key {dotted.strip()!r}", limit=f"one of {', '.join(map(str, node))}")
     try:
-        node[keys[-1]] = yaml.safe_load(text)
+        node[keys[-1]] = _yaml(text)
     except yaml.YAMLError as error:
         raise SettingsError(f"--set {override!r}: the value is not YAML ({error})") from None
 

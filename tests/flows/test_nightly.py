@@ -89,26 +89,40 @@ def test_interrupted_in_the_middle_the_next_run_continues_cleanly(tmp_path: Path
     assert json.loads(result.stdout)["dataset_hash"] == finished.summary["dataset_hash"]
 
 
-def test_dvc_gives_the_same_dataset_and_the_same_metrics(tmp_path: Path, finished: Finished) -> None:
+def dvc_project(folder: Path) -> Path:
+    """A new repository with the small settings, the stages and nothing else."""
     project = Path(__file__).parents[2]
     params = yaml.safe_load((project / "params.yaml").read_text())
     for setting in SMALL:
         dotted, value = setting.split("=")
         section, key = dotted.split(".")
         params[section][key] = yaml.safe_load(value)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     for name in ("dvc.yaml", ".dvcignore"):
-        (tmp_path / name).write_text((project / name).read_text())
+        (folder / name).write_text((project / name).read_text())
     for name in ("pipelines", "models"):
-        (tmp_path / name).symlink_to(project / name)
+        (folder / name).symlink_to(project / name)
     for kept in project.glob("data/raw/.gitkeep"), project.glob("data/tuning/*/.gitkeep"):
         for path in kept:
-            (tmp_path / path.relative_to(project)).parent.mkdir(parents=True)
-            (tmp_path / path.relative_to(project)).touch()
+            (folder / path.relative_to(project)).parent.mkdir(parents=True)
+            (folder / path.relative_to(project)).touch()
+    (folder / ".gitignore").write_text("/data/*\n!/data/raw\n!/data/tuning\n")
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True, capture_output=True)
+    dvc(folder, "init", "-q", "-f")
+    return folder
+
+
+def dvc(folder: Path, *arguments: str) -> str:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
-    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q", "-f"], [sys.executable, "-m", "dvc", "repro", "-q"]):
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300, env=environment)
-        assert result.returncode == 0, result.stdout + result.stderr
+    command = [sys.executable, "-m", "dvc", *arguments]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300, env=environment)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "failed to load" not in result.stderr
+    return result.stdout
+
+
+def test_dvc_gives_the_same_dataset_and_the_same_metrics(tmp_path: Path, finished: Finished) -> None:
+    dvc(dvc_project(tmp_path), "repro", "-q")
     card = json.loads((tmp_path / "data" / "dataset" / "card.json").read_text())
     assert card["content_hash"] == finished.summary["dataset_hash"]
     for family in FAMILIES:
@@ -117,6 +131,19 @@ def test_dvc_gives_the_same_dataset_and_the_same_metrics(tmp_path: Path, finishe
     for model in finished.data.glob("training/*/models/*/model.onnx"):
         assert (tmp_path / "data" / model.relative_to(finished.data)).read_bytes() == model.read_bytes()
     assert json.loads((tmp_path / "data" / "gates.json").read_text()) == finished.read("gates.json")
+
+
+def test_dvc_compares_an_experiment_with_the_commit_before_and_draws_it(tmp_path: Path) -> None:
+    project = dvc_project(tmp_path)
+    dvc(project, "repro", "-q", "train@forest", "train@linear")
+    for command in (["add", "-A"], ["-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "-qm", "first"]):
+        subprocess.run(["git", *command], cwd=project, check=True, capture_output=True)
+    # The experiment writes params.yaml anew, in DVC's own style, and the stages have to read that.
+    dvc(project, "exp", "run", "-q", "-S", "train.forest.max_depth=3", "train@forest", "train@linear")
+    changes = json.loads(dvc(project, "metrics", "diff", "--json"))
+    assert set(changes["diff"]) == {"data/training/forest/metrics.json"}
+    drawn = json.loads(dvc(project, "plots", "show", "--json"))
+    assert any("Scores by fold" in name for name in drawn.get("data", drawn))
 
 
 def test_too_few_trades_train_nothing_and_leave_nothing_of_the_run_before(tmp_path: Path) -> None:

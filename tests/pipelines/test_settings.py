@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,13 @@ def test_families_are_named_in_order_and_weights_sum_to_one(override: str, text:
     with pytest.raises(SettingsError) as caught:
         load_settings(overrides=[override])
     assert text in str(caught.value)
+
+
+def test_clock_times_need_no_quotes(tmp_path: Path) -> None:
+    # `dvc exp run -S` writes the file anew and leaves them out; YAML 1.1 would read 15:45 as 945.
+    text = DEFAULT_PARAMS.read_text()
+    assert '"15:45"' in text
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace('"15:45"', "15:45"))
+    assert load_settings(path).fingerprint() == load_settings().fingerprint()
+    assert load_settings(overrides=["replay.entry_close=15:30"]).replay.entry_close == dt.time(15, 30)
