@@ -95,7 +95,9 @@ def _warm(family: str, settings: Any) -> None:
     spec = FAMILIES[family]  # type: ignore[index]
     rng = np.random.default_rng(0)
     width = 12 + (32 * 6 if spec.windowed else 0)
-    spec.build(spec.models[0], settings).fit(rng.uniform(-1, 1, (400, width)), (np.arange(400) % 3 == 0).astype(float))
+    start = np.arange(400) * 3_600_000_000_000
+    label = (np.arange(400) % 3 == 0).astype(float)
+    spec.build(spec.models[0], settings).fit(rng.uniform(-1, 1, (400, width)), label, start=start, end=start)
 
 
 def _train(family: str, dataset: Any, settings: Any) -> tuple[Any, float]:

@@ -129,7 +129,9 @@ def earns_its_place(challenger: Evaluation, rival: Evaluation | None, dataset: D
         return GateResult("ladder", True, 0.0, "the simplest family", "the linear family has nobody to beat")
     margin = float(getattr(settings.margins, family.name))
     if rival is None:
-        return GateResult("ladder", True, 0.0, "no simpler rival", f"no simpler family has a model of {challenger.target}")
+        return GateResult(
+            "ladder", True, 0.0, "no simpler rival", f"no simpler family has a model of {challenger.target.replace('_', ' ')}"
+        )
     # Whether a trade's best price comes late says nothing about its money.
     about_money = challenger.judged_on != "exit_timing"
     measured = "Sharpe ratio" if family.name == "xgboost" and about_money else "skill"

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 
 from pipelines.settings import FAMILIES
@@ -121,29 +122,34 @@ def dvc(folder: Path, *arguments: str) -> str:
     return result.stdout
 
 
-def test_dvc_gives_the_same_dataset_and_the_same_metrics(tmp_path: Path, finished: Finished) -> None:
-    dvc(dvc_project(tmp_path), "repro", "-q")
-    card = json.loads((tmp_path / "data" / "dataset" / "card.json").read_text())
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project after `dvc repro`, committed."""
+    project = dvc_project(tmp_path_factory.mktemp("dvc"))
+    dvc(project, "repro", "-q")
+    for command in (["add", "-A"], ["-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "-qm", "first"]):
+        subprocess.run(["git", *command], cwd=project, check=True, capture_output=True)
+    return project
+
+
+def test_dvc_gives_the_same_dataset_and_the_same_metrics(reproduced: Path, finished: Finished) -> None:
+    card = json.loads((reproduced / "data" / "dataset" / "card.json").read_text())
     assert card["content_hash"] == finished.summary["dataset_hash"]
     for family in FAMILIES:
         name = f"training/{family}/metrics.json"
-        assert json.loads((tmp_path / "data" / name).read_text()) == finished.read(name)
+        assert json.loads((reproduced / "data" / name).read_text()) == finished.read(name)
     for model in finished.data.glob("training/*/models/*/model.onnx"):
-        assert (tmp_path / "data" / model.relative_to(finished.data)).read_bytes() == model.read_bytes()
-    assert json.loads((tmp_path / "data" / "gates.json").read_text()) == finished.read("gates.json")
+        assert (reproduced / "data" / model.relative_to(finished.data)).read_bytes() == model.read_bytes()
+    assert json.loads((reproduced / "data" / "gates.json").read_text()) == finished.read("gates.json")
 
 
-def test_dvc_compares_an_experiment_with_the_commit_before_and_draws_it(tmp_path: Path) -> None:
-    project = dvc_project(tmp_path)
-    dvc(project, "repro", "-q", "train@forest", "train@linear")
-    for command in (["add", "-A"], ["-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "-qm", "first"]):
-        subprocess.run(["git", *command], cwd=project, check=True, capture_output=True)
+def test_dvc_compares_an_experiment_with_the_commit_before_and_draws_it(reproduced: Path) -> None:
     # The experiment writes params.yaml anew, in DVC's own style, and the stages have to read that.
-    dvc(project, "exp", "run", "-q", "-S", "train.forest.max_depth=3", "train@forest", "train@linear")
-    changes = json.loads(dvc(project, "metrics", "diff", "--json"))
-    assert set(changes["diff"]) == {"data/training/forest/metrics.json"}
-    drawn = json.loads(dvc(project, "plots", "show", "--json"))
-    assert any("Scores by fold" in name for name in drawn.get("data", drawn))
+    dvc(reproduced, "exp", "run", "-q", "-S", "train.forest.max_depth=3")
+    changes = json.loads(dvc(reproduced, "metrics", "diff", "--json"))
+    assert set(changes) == {"data/training/forest/metrics.json"}
+    drawn = json.loads(dvc(reproduced, "plots", "show", "--json"))
+    assert any("Scores by fold" in name for name in drawn["data"])
 
 
 def test_too_few_trades_train_nothing_and_leave_nothing_of_the_run_before(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from models.results import Kind
 from pipelines.contracts.signal import Signal
 from pipelines.features.twelve import FEATURES, compute_one
+from pipelines.features.window import compute_window_one
 from pipelines.settings import load_settings
 from serving.scorer import Deployment, score_signal
 from tests.factories import signal_dict
@@ -147,3 +148,19 @@ def test_rounding_and_regressions_may_leave_the_range_a_little() -> None:
 
 def test_required_features_exist() -> None:
     assert set(REQUIRED) <= set(FEATURES)
+
+
+def test_a_recurrent_model_is_given_the_window_of_the_signal() -> None:
+    class Recurrent(Fixed):
+        windowed = True
+
+        def score(self, features: np.ndarray, windows: np.ndarray | None = None, /) -> np.ndarray:
+            self.windows = windows
+            return super().score(features)
+
+    asked = signal()
+    scorer = Recurrent([0.6])
+    answer = score_signal(asked, replace(deployment([0.6]), scorer=scorer), REQUIRED)
+    assert answer.score == 0.6
+    assert scorer.windows is not None
+    np.testing.assert_array_equal(scorer.windows, compute_window_one(asked)[np.newaxis])
