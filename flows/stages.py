@@ -398,13 +398,14 @@ def register(context: Context) -> list[dict[str, Any]]:
             data = datasets.read(context.layout.dataset)
             registry = Registry(context.layout.mlflow, context.settings.registry)
             trainings = {training["family"]: training for training in read_trainings(context)}
-            changes = {verdict.target: _previous(registry, verdict.target) for verdict in verdicts}
             submissions = [_submission(context, data, verdict, trainings[verdict.family]) for verdict in verdicts]
             entries = registry.record(
                 submissions, dataset_card=data.card, settings=context.settings, run_name=run_id(context, data.content_hash)
             )
             for entry in entries:
-                compared = _shifts(context, entry.family, entry.target, changes[entry.target])
+                # Asked for after recording, and by number: a run that is repeated finds the same previous version.
+                previous = _previous(registry, entry.target, below=entry.version)
+                compared = _shifts(context, entry.family, entry.target, previous)
                 content.append(asdict(entry) | {"outcome": _outcome(entry), **compared})
     write_json(context.layout.registered, content)
     return content
@@ -426,11 +427,11 @@ def _submission(context: Context, data: Dataset, verdict: Verdict, training: Map
     return Submission(evaluation, verdict, packed, files)
 
 
-def _previous(registry: Registry, target: str) -> tuple[int, Importance] | None:
-    """Number and importance of the newest registered version, before this training is recorded."""
+def _previous(registry: Registry, target: str, *, below: int | None) -> tuple[int, Importance] | None:
+    """Number and importance of the newest version before this one; of the newest at all for a model without a version."""
     from models.explain import Importance
 
-    found = registry.newest_importance(target)
+    found = registry.newest_importance(target, below=below)
     return None if found is None else (found[0], Importance.from_json(found[1]))
 
 

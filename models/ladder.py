@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from models.families import FAMILIES
+from models.families import FAMILIES, FamilySpec
 from models.results import Evaluation, GateResult
 from pipelines.dataset import Dataset
 from pipelines.errors import DataRefusedError
@@ -128,6 +128,10 @@ def earns_its_place(challenger: Evaluation, rival: Evaluation | None, dataset: D
     if family.name == SIMPLEST:
         return GateResult("ladder", True, 0.0, "the simplest family", "the linear family has nobody to beat")
     margin = float(getattr(settings.margins, family.name))
+    missing = [] if rival is not None else _rivals(family, challenger)
+    if missing:
+        reason = f"it has to beat the model of a simpler family ({', '.join(missing)}), and none was trained"
+        return GateResult("ladder", False, None, f">= {margin:g}", reason, {"rivals": missing})
     if rival is None:
         return GateResult(
             "ladder", True, 0.0, "no simpler rival", f"no simpler family has a model of {challenger.target.replace('_', ' ')}"
@@ -155,6 +159,19 @@ def earns_its_place(challenger: Evaluation, rival: Evaluation | None, dataset: D
 
 def _family(evaluation: Evaluation) -> Family:
     return next(name for name in FAMILIES if name == evaluation.family)
+
+
+def _rivals(family: FamilySpec, challenger: Evaluation) -> list[str]:
+    """Simpler families that have a model which `incumbent` would compare with, trained or not."""
+    simpler = list(FAMILIES.values())[: list(FAMILIES).index(family.name)]
+    return [
+        spec.title
+        for spec in simpler
+        if any(
+            model.target == challenger.target or (model.kind, model.judged_on) == (challenger.kind, challenger.judged_on)
+            for model in spec.models
+        )
+    ]
 
 
 def _by_fold(evaluation: Evaluation, dataset: Dataset, measured: str) -> Floats:

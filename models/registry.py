@@ -216,8 +216,15 @@ class Registry:
             raise InputError(f"version {version.version} of {version.name} lacks {error.filename}", remedy="train again") from None
         return Candidate(onnx, Card.from_json(card), int(version.version))
 
-    def newest_importance(self, target: str) -> tuple[int, str] | None:
+    def newest_importance(self, target: str, *, below: int | None = None) -> tuple[int, str] | None:
         """Read number and importances of a target's newest version, of whatever family.
+
+        Parameters
+        ----------
+        target
+            Name of the model.
+        below
+            Only versions with a smaller number count; None takes all.
 
         Returns
         -------
@@ -227,8 +234,8 @@ class Registry:
         """
         if not (self.folder / DATABASE).exists():
             return None
-        query = f"name = '{self.model_name(target)}'"
-        newest = self._client.search_model_versions(query, max_results=1, order_by=["version_number DESC"])
+        versions = self._client.search_model_versions(f"name = '{self.model_name(target)}'")
+        newest = sorted((item for item in versions if below is None or int(item.version) < below), key=lambda item: -int(item.version))
         if not newest:
             return None
         try:

@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped,un
 
 from models import linear, metrics
 from models.calibration import Isotonic, Sigmoid, raw_scores
-from models.ensemble import EnsembleFilter
+from models.ensemble import MEMBERS, EnsembleFilter
 from models.families import FAMILIES, FamilySpec, ModelSpec
 from models.ladder import check_trainable
 from models.results import Evaluation
@@ -82,6 +82,8 @@ class _Task:
     dataset: Dataset
     split: TemporalSplit
     settings: Settings
+    tuned: int
+    """Parameters that a search has chosen."""
 
     @cached_property
     def inputs(self) -> Floats:
@@ -185,7 +187,11 @@ def train_family(
     split = temporal_split(dataset.start, dataset.end, settings.splits)
     spec = FAMILIES[family]
     chosen = [model for model in spec.models if targets is None or model.target in targets]
-    tasks = [_Task(spec, model, dataset, split, _with_all(settings, (tuned or {}).get(model.target, {}))) for model in chosen]
+    searched = [(tuned or {}).get(model.target, {}) for model in chosen]
+    tasks = [
+        _Task(spec, model, dataset, split, _with_all(settings, found), sum(map(len, found.values())))
+        for model, found in zip(chosen, searched, strict=True)
+    ]
     dataset.matrix(spec.windowed)  # computed once, before the threads ask for it
     models, failures = [], []
     fits = _run_all(tasks, settings.train.workers, progress)
@@ -317,8 +323,9 @@ def _evaluate(task: _Task, fits: Sequence[_Fit]) -> Evaluation:
         kind=spec.kind,
         label=spec.label,
         judged_on=spec.judged_on,
-        parameters=getattr(task.settings.train, task.family.name).model_dump(mode="json"),
-        details=_details(final.estimator),
+        parameters=_parameters(task),
+        # The search has seen most of the trades that the folds test on: a reviewer has to know.
+        details=_details(final.estimator) | ({"tuned_parameters": float(task.tuned)} if task.tuned else {}),
         fold_scores=tuple(task.score(fold.tested, fold.predictions) for fold in folds),
         fold_train_scores=tuple(task.score(fold.rows, fold.train_predictions) for fold in folds),
         train_score=task.score(final.rows, final.train_predictions),
@@ -344,6 +351,14 @@ def _evaluate(task: _Task, fits: Sequence[_Fit]) -> Evaluation:
         baseline_performance=_performance(task, test, net_pnl, np.ones(len(net_pnl), dtype=bool)),
         policy_performance=_performance(task, test, net_pnl * multipliers, multipliers > 0.0),
     )
+
+
+def _parameters(task: _Task) -> dict[str, Any]:
+    """What the model was fitted with; an ensemble has the settings of its members as well, "member.key"."""
+    train = task.settings.train
+    own = getattr(train, task.family.name).model_dump(mode="json")
+    members = MEMBERS if task.family.name == "ensemble" else ()
+    return own | {f"{name}.{key}": value for name in members for key, value in getattr(train, name).model_dump(mode="json").items()}
 
 
 def _metrics(task: _Task, rows: Rows, predictions: Floats, taken: NDArray[np.bool_]) -> dict[str, float]:

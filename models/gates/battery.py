@@ -74,6 +74,8 @@ def fail_closed(name: str, check: Callable[[], GateResult]) -> GateResult:
         return GateResult(
             name, False, None, "a measurable value", f"{name} could not be measured: {error}", {"error": type(error).__name__}
         )
+    if result.value is None and not result.passed:
+        return result  # refused for a reason of its own
     if result.value is None or math.isnan(result.value):
         return GateResult(name, False, None, result.limit, f"{name} could not be measured: its value is not a number", result.evidence)
     return result

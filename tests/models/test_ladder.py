@@ -121,7 +121,7 @@ def held(new: Sequence[float], old: Sequence[float], evaluation: Evaluation, dat
     return earns_its_place(scored(evaluation, "forest", new), scored(evaluation, "linear", old), dataset, settings)
 
 
-def gate(challenger: Evaluation, rival: Evaluation, dataset: Dataset) -> GateResult:
+def gate(challenger: Evaluation, rival: Evaluation | None, dataset: Dataset) -> GateResult:
     """As the battery runs it: what cannot be measured is a refusal."""
     return fail_closed("ladder", lambda: earns_its_place(challenger, rival, dataset, LADDER))
 
@@ -132,10 +132,19 @@ def test_the_simplest_family_has_nobody_to_beat(linear: Evaluation, skilled: Dat
         assert earns_its_place(hopeless, rival, skilled, LADDER).passed
 
 
-def test_without_a_rival_there_is_nothing_to_beat(linear: Evaluation, skilled: Dataset) -> None:
-    result = earns_its_place(scored(linear, "forest", [0.01] * 5), None, skilled, LADDER)
+def test_a_target_that_no_simpler_family_has_has_nothing_to_beat(linear: Evaluation, skilled: Dataset) -> None:
+    timing = replace(scored(linear, "forest", [0.01] * 5), target="optimal_exit_timing", kind="regression", judged_on="exit_timing")
+    result = earns_its_place(timing, None, skilled, LADDER)
     assert result.passed
-    assert "no simpler family has a model of profitability" in result.reason
+    assert "no simpler family has a model of optimal exit timing" in result.reason
+
+
+@pytest.mark.parametrize("family", ["forest", "xgboost", "lstm", "ensemble"])
+def test_leaving_the_simpler_families_out_is_no_way_round_the_ladder(family: str, linear: Evaluation, skilled: Dataset) -> None:
+    result = gate(scored(linear, family, [0.2] * 5), None, skilled)
+    assert not result.passed
+    assert "it has to beat the model of a simpler family (Linear" in result.reason
+    assert "none was trained" in result.reason
 
 
 def test_exactly_the_margin_is_enough_and_a_hair_less_is_not(linear: Evaluation, skilled: Dataset) -> None:

@@ -662,6 +662,9 @@ def test_the_newest_importance_is_that_of_the_highest_version(registry: Registry
         record(registry, [replace(item, files=files)], settings)
     assert alias(registry) == 2
     assert registry.newest_importance("profitability") == (10, '{"vix": 10}')
+    # A run that is repeated compares its version with the one before, not with itself.
+    assert registry.newest_importance("profitability", below=10) == (9, '{"vix": 9}')
+    assert registry.newest_importance("profitability", below=1) is None
     assert registry.newest_importance("signal_strength") is None
     record(registry, [replace(changed(passing, commit="bare"), files={})], settings)
     assert registry.newest_importance("profitability") is None

@@ -193,6 +193,7 @@ def test_tuned_parameters_replace_those_of_the_file(skilled: Dataset) -> None:
     found = train_family(skilled, "xgboost", settings, tuned={"profitability": {"xgboost": {"max_depth": 4}}}, targets=targets)
     depths = {model.evaluation.target: model.evaluation.parameters["max_depth"] for model in found.models}
     assert depths == {"profitability": 4, "signal_quality": settings.train.xgboost.max_depth}
+    assert ["tuned_parameters" in model.evaluation.details for model in found.models] == [False, True]
     with pytest.raises(ValidationError, match="max_depth"):
         train_family(skilled, "xgboost", settings, tuned={"profitability": {"xgboost": {"max_depth": 99}}})
 
