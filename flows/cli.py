@@ -288,6 +288,8 @@ def _stage(name: str, help_text: str) -> None:
                 for one in invocation.settings.train.families:
                     for what, reason in stages.failures([stages.train(context, one)]).items():
                         print(f"failed: {what}: {reason}", file=sys.stderr)
+            elif name == "report":
+                _fail_on(stages.report(context).failures)
             else:
                 getattr(stages, name)(context)
 

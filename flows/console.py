@@ -151,7 +151,7 @@ def _models(console: Console, models: Sequence[Mapping[str, Any]]) -> None:
         )
     console.print(table)
     if any(model["best"] for model in models):
-        console.print("* highest out of fold of its target", style="dim")
+        console.print("* highest out of fold of its target, no decision", style="dim")
 
 
 def _verdict(model: Mapping[str, Any]) -> Text:

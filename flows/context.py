@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from pipelines.layout import DataLayout
 from pipelines.settings import Settings
 
 if TYPE_CHECKING:
+    from models.artifact import Package
     from models.explain import Importance
     from models.results import Evaluation, Verdict
 
@@ -40,10 +43,10 @@ def read_json(path: Path) -> Any:
     InputError
         That stage has not run.
     """
-    try:
+    if not path.exists():
+        raise InputError(f"{path} does not exist", remedy="run the stages before this one: `amiral run`, or `dvc repro`")
+    with damage(path):
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist", remedy="run the stages before this one: `amiral run`, or `dvc repro`") from None
 
 
 def read_trainings(context: Context) -> list[dict[str, Any]]:
@@ -56,12 +59,16 @@ def read_trainings(context: Context) -> list[dict[str, Any]]:
     """
     wanted = read_json(context.layout.dataset / "card.json")["content_hash"]
     trainings = [read_json(context.layout.training(family)) for family in context.settings.train.families]
-    for training in trainings:
-        if training["dataset_hash"] != wanted:
+    for family, training in zip(context.settings.train.families, trainings, strict=True):
+        with damage(context.layout.training(family)):
+            found, title = str(training["dataset_hash"]), training["title"]
+            if not {"family", "state", "reason", "failures", "models", "tuned"} <= training.keys():
+                raise KeyError("models")
+        if found != wanted:
             raise InputError(
-                f"{training['title']} was trained on dataset {training['dataset_hash'][:12]}",
+                f"{title} was trained on dataset {found[:12]}",
                 limit=f"the present dataset {wanted[:12]}",
-                remedy=f"run `amiral stage train --family {training['family']}`",
+                remedy=f"run `amiral stage train --family {family}`",
             )
     return trainings
 
@@ -70,15 +77,27 @@ def read_evaluation(context: Context, family: str, target: str) -> Evaluation:
     """Read the evaluation that the train stage left."""
     from models.results import Evaluation
 
-    return Evaluation.from_json((context.layout.models(family) / target / EVALUATION_FILE).read_text(encoding="utf-8"))
+    path = context.layout.models(family) / target / EVALUATION_FILE
+    with damage(path):
+        return Evaluation.from_json(path.read_text(encoding="utf-8"))
 
 
-def read_importance(context: Context, family: str, target: str) -> Importance | None:
-    """Read the explanation that the train stage left; None when there is none."""
+def read_importance(context: Context, family: str, target: str) -> Importance:
+    """Read the explanation that the train stage left."""
     from models.explain import Importance
 
     path = context.layout.models(family) / target / IMPORTANCE_FILE
-    return Importance.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
+    with damage(path):
+        return Importance.from_json(path.read_text(encoding="utf-8"))
+
+
+def read_package(context: Context, family: str, target: str, parity: float) -> Package:
+    """Read the ONNX file and the card that the train stage left."""
+    from models.artifact import Card, Package
+
+    folder = context.layout.models(family) / target
+    with damage(folder / MODEL_FILE):
+        return Package((folder / MODEL_FILE).read_bytes(), Card.from_json((folder / CARD_FILE).read_bytes()), parity)
 
 
 def read_verdicts(context: Context) -> list[Verdict]:
@@ -94,3 +113,19 @@ def read_verdicts(context: Context) -> list[Verdict]:
 def run_id(context: Context, dataset_hash: str) -> str:
     """Name a run by what made it: the same data, settings and code give the same name."""
     return f"{dataset_hash[:10]}-{context.settings.fingerprint()[:8]}-{code_version()[:7]}"
+
+
+@contextmanager
+def damage(path: Path) -> Iterator[None]:
+    """Turn whatever a cut-off or foreign file raises into an error that names it."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        what = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
+        if isinstance(error, FileNotFoundError):
+            what = "it is not there"
+        raise InputError(
+            f"{path} is damaged: {what}",
+            limit="the file as its stage wrote it",
+            remedy="run `amiral run` again, which writes it anew, or delete the file",
+        ) from None

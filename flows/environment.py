@@ -6,6 +6,7 @@ once, at import.
 
 from __future__ import annotations
 
+import logging
 import os
 
 from pipelines.layout import DataLayout
@@ -20,8 +21,18 @@ QUIET = {
 }
 
 
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Whether a warning concerns the user: scikit-learn's about its own threads, which ours make by racing, does not."""
+    return "sklearn.utils.parallel.delayed" not in record.getMessage()
+
+
 def prepare(layout: DataLayout) -> None:
     """Set what the user has not set, except telemetry, which is always off."""
+    logging.captureWarnings(capture=True)
+    handler = logging.StreamHandler()
+    handler.addFilter(_worth_saying)
+    logger = logging.getLogger("py.warnings")
+    logger.handlers, logger.propagate = [handler], False
     os.environ.update(TELEMETRY_OFF)
     defaults = QUIET | {
         "PREFECT_HOME": str(layout.prefect),

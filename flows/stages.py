@@ -23,6 +23,7 @@ from flows.context import (
     read_evaluation,
     read_importance,
     read_json,
+    read_package,
     read_trainings,
     read_verdicts,
     run_id,
@@ -149,7 +150,7 @@ def features(context: Context) -> dict[str, Any]:
     with context.reporter.step("Computing the features"):
         signals = current_trades(context).signals
         values, windows = compute(signals, context.settings.features), compute_windows(signals)
-    files.write(context.layout.features, signals.frame["trade_id"], values, windows)
+    files.write(context.layout.features, signals, values, windows, context.settings.features)
     return {"trades": len(signals), "feature_version": FEATURE_VERSION, "window_version": WINDOW_VERSION}
 
 
@@ -160,7 +161,7 @@ def dataset(context: Context) -> dict[str, Any]:
 
     with context.reporter.step("Building the dataset"):
         trades = current_trades(context)
-        values, windows = files.read(context.layout.features, trades.signals.frame["trade_id"])
+        values, windows = files.read(context.layout.features, trades.signals, context.settings.features)
         built = datasets.build(trades, values, windows, context.settings, code_version=code_version())
     datasets.write(built, context.layout.dataset)
     return built.card
@@ -194,6 +195,7 @@ def train(context: Context, family: Family) -> dict[str, Any]:
         "dataset_hash": data.content_hash,
         "failures": {},
         "models": {},
+        "tuned": {},
     }
     (rung,) = rungs(len(data), (family,), context.settings.ladder)
     try:
@@ -201,14 +203,12 @@ def train(context: Context, family: Family) -> dict[str, Any]:
             _train(context, family, data, content)
         else:
             content |= {"state": "not yet", "reason": rung.sentence}
-    except DataRefusedError as error:
-        content |= {"state": "not yet", "reason": str(error)}
     except AmiralError as error:
-        content |= {"state": "failed", "reason": str(error)}
+        content |= {"state": "failed", "reason": str(error), "models": {}}
     except Exception as error:
         # The other families must not pay for a fault in this one; the log has the details.
         log.exception("training %s failed", family)
-        content |= {"state": "failed", "reason": f"{type(error).__name__}: {error}"}
+        content |= {"state": "failed", "reason": f"{type(error).__name__}: {error}", "models": {}}
     if content["state"] == "trained" and not content["models"]:
         content |= {"state": "failed", "reason": "every model of the family failed"}
     write_json(layout.training(family), content)
@@ -290,11 +290,15 @@ def _train(context: Context, family: Family, data: Dataset, content: dict[str, A
     split = temporal_split(data.start, data.end, settings.splits)
     before = int(data.start[split.test[0]]) - embargo_ns(settings.splits)
     tuned: dict[str, dict[Family, dict[str, float]]] = {model.target: {} for model in FAMILIES[family].models}
-    for name in MEMBERS if family == "ensemble" else (family,):
+    sources = tuple(sorted(data.card["sources"]))
+    for name in (MEMBERS if family == "ensemble" else (family,)) if settings.tuning.use else ():
         present = getattr(settings.train, name).model_dump()
-        found = tuned_parameters(context.layout.tuning(name), name, tuple(tuned), before_ns=before, present=present)
+        found = tuned_parameters(context.layout.tuning(name), name, tuple(tuned), before_ns=before, present=present, sources=sources)
         for target, parameters in found.items():
             tuned[target][name] = parameters
+    content["tuned"] = {target: parameters for target, parameters in tuned.items() if parameters}
+    if content["tuned"]:
+        context.reporter.say(f"{title}: parameters of `amiral tune` for {', '.join(content['tuned'])}")
     with context.reporter.step(f"Training {title} on {len(data):,} trades") as advance:
         trained = train_family(data, family, settings, tuned=tuned, progress=_told(advance))
     content["failures"] |= {failure.target: failure.reason for failure in trained.failures}
@@ -402,10 +406,13 @@ def register(context: Context) -> list[dict[str, Any]]:
             entries = registry.record(
                 submissions, dataset_card=data.card, settings=context.settings, run_name=run_id(context, data.content_hash)
             )
+            # Asked for after recording, and by number: a run that is repeated finds the same previous versions.
+            first: dict[str, int | None] = {}
+            for entry in reversed(entries):
+                first[entry.target] = entry.version or first.get(entry.target)
+            before = {target: _previous(registry, target, below=number) for target, number in first.items()}
             for entry in entries:
-                # Asked for after recording, and by number: a run that is repeated finds the same previous version.
-                previous = _previous(registry, entry.target, below=entry.version)
-                compared = _shifts(context, entry.family, entry.target, previous)
+                compared = _shifts(context, entry.family, entry.target, before[entry.target])
                 content.append(asdict(entry) | {"outcome": _outcome(entry), **compared})
     write_json(context.layout.registered, content)
     return content
@@ -413,22 +420,19 @@ def register(context: Context) -> list[dict[str, Any]]:
 
 def _submission(context: Context, data: Dataset, verdict: Verdict, training: Mapping[str, Any]) -> Submission:
     from flows.report.pictures import pictures
-    from models.artifact import Card, Package
     from models.registry import Submission
 
-    folder = context.layout.models(verdict.family) / verdict.target
     evaluation = read_evaluation(context, verdict.family, verdict.target)
     importance = read_importance(context, verdict.family, verdict.target)
     parity = training["models"][verdict.target]["parity"]
-    packed = Package((folder / MODEL_FILE).read_bytes(), Card.from_json((folder / CARD_FILE).read_bytes()), parity)
+    packed = read_package(context, verdict.family, verdict.target, parity)
     files = pictures(evaluation, importance, data, context.settings.report)
-    if importance is not None:
-        files[IMPORTANCE_FILE] = importance.to_json().encode()
+    files[IMPORTANCE_FILE] = importance.to_json().encode()
     return Submission(evaluation, verdict, packed, files)
 
 
 def _previous(registry: Registry, target: str, *, below: int | None) -> tuple[int, Importance] | None:
-    """Number and importance of the newest version before this one; of the newest at all for a model without a version."""
+    """Number and importance of the newest version below a number, of the newest at all without one."""
     from models.explain import Importance
 
     found = registry.newest_importance(target, below=below)
@@ -439,7 +443,7 @@ def _shifts(context: Context, family: str, target: str, previous: tuple[int, Imp
     from models.explain import shifts
 
     current = read_importance(context, family, target)
-    if current is None or previous is None:
+    if previous is None:
         return {"previous": None, "shifts": []}
     return {"previous": previous[0], "shifts": [asdict(shift) for shift in shifts(current, previous[1], context.settings.explain)]}
 

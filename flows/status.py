@@ -7,12 +7,11 @@ here mixes the two: what does not belong to the present dataset is said to be of
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipelines.errors import InputError
+from flows.context import damage
 from pipelines.layout import DataLayout
 from pipelines.settings import FAMILIES
 
@@ -118,7 +117,7 @@ def _trades(path: Path) -> int | None:
 
     if not path.exists():
         return None
-    with _damage(path):
+    with damage(path):
         rows: int = parquet.read_metadata(path).num_rows
     return rows
 
@@ -127,19 +126,5 @@ def _read(path: Path, take: Callable[[Any], T]) -> T | None:
     """Take what is needed from a stage's JSON file; None when the stage has not run."""
     if not path.exists():
         return None
-    with _damage(path):
+    with damage(path):
         return take(json.loads(path.read_text(encoding="utf-8")))
-
-
-@contextmanager
-def _damage(path: Path) -> Iterator[None]:
-    """Turn whatever a cut-off or foreign file raises into an error that names it."""
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        what = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise InputError(
-            f"{path} is damaged: {what}",
-            limit="the file as its stage wrote it",
-            remedy="run `amiral run` again, which writes it anew, or delete the file",
-        ) from None

@@ -27,6 +27,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.isotonic import isotonic_regression
 from sklearn.utils.validation import check_is_fitted
 
+from pipelines.errors import DataRefusedError
 from pipelines.settings import Calibration
 from pipelines.splits import PurgedWalkForward
 
@@ -179,6 +180,12 @@ def fit_sigmoid(scores: Floats, labels: Floats, weight: Floats, *, least: float,
     begin = np.append(np.full(columns.shape[1], max(centre, least)), 0.0)
     bounds = [(least, None)] * columns.shape[1] + [(None, None)]
     found = minimize(loss, begin, jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": 500, "ftol": 1e-12, "gtol": 1e-8})
+    if not np.isfinite(found.x).all():
+        raise DataRefusedError(
+            f"the calibration on {len(scores)} scores has no solution: {found.message}",
+            limit="finite scores and weights",
+            remedy="look at the features for extreme values",
+        )
     return Sigmoid(tuple(found.x[:-1].tolist()), float(found.x[-1]))
 
 

@@ -106,7 +106,9 @@ def parity_scale(trained: TrainedModel, dataset: Dataset) -> float:
 
 def training_fingerprint(settings: Settings) -> str:
     """SHA-256 of the settings that decide how a model is trained and judged."""
-    return settings.fingerprint("seed", "features", "targets", "splits", "weights", "ladder", "train", "calibration", "gates", "policy")
+    # How many fits run side by side, and which families are trained beside, change no model.
+    same = settings.model_copy(update={"train": settings.train.model_copy(update={"workers": 1, "families": tuple(FAMILIES)})})
+    return same.fingerprint("seed", "features", "targets", "splits", "weights", "ladder", "train", "calibration", "gates", "policy")
 
 
 def _raw(graph: GraphBuilder, estimator: Any) -> str:

@@ -153,6 +153,8 @@ def earns_its_place(challenger: Evaluation, rival: Evaluation | None, dataset: D
         f"out of fold the mean {measured} goes from {old.mean():.4f} ({rival.family}) to {new.mean():.4f}, {relative:+.0%}; "
         f"{margin:+.0%} are asked for, above zero, and a gain whose lower bound ({lower:+.4f}) lies above zero"
     )
+    if "tuned_parameters" in challenger.details:
+        reason += "; its parameters were chosen on most of these trades"
     evidence = {"rival": rival.name, "measured": measured, "new": new.tolist(), "old": old.tolist(), "lower": lower}
     return GateResult("ladder", passed, relative, f">= {margin:g}", reason, evidence)
 

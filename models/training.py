@@ -356,7 +356,7 @@ def _evaluate(task: _Task, fits: Sequence[_Fit]) -> Evaluation:
 def _parameters(task: _Task) -> dict[str, Any]:
     """What the model was fitted with; an ensemble has the settings of its members as well, "member.key"."""
     train = task.settings.train
-    own = getattr(train, task.family.name).model_dump(mode="json")
+    own = getattr(train, task.family.name).model_dump(mode="json") | {"clip_quantile": train.clip_quantile}
     members = MEMBERS if task.family.name == "ensemble" else ()
     return own | {f"{name}.{key}": value for name in members for key, value in getattr(train, name).model_dump(mode="json").items()}
 

@@ -38,7 +38,7 @@ def build_forest(loss: Loss, settings: Forest, *, clip_quantile: float, seed: in
         "random_state": seed,
         "n_jobs": 1,
     }
-    model = RandomForestClassifier(**common) if loss == "log" else RandomForestRegressor(**common)
+    model = RandomForestClassifier(**common, criterion="log_loss") if loss == "log" else RandomForestRegressor(**common)
     return Pipeline([("fill", ClipAndFill(clip_quantile)), ("model", model)])
 
 

@@ -293,7 +293,7 @@ def tune(
 
 
 def tuned_parameters(
-    folder: Path, family: Family, targets: Sequence[str], *, before_ns: int, present: Mapping[str, Any]
+    folder: Path, family: Family, targets: Sequence[str], *, before_ns: int, present: Mapping[str, Any], sources: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Read the best parameters of a family's models.
 
@@ -308,8 +308,10 @@ def tuned_parameters(
     before_ns
         Start of the present test part less the embargo, ns since 1970 UTC.
     present
-        The present section `train.<family>`. A parameter that was changed there since the search stays
-        as it was changed: whoever sets one by hand means it.
+        The present section `train.<family>`. When a searched parameter was changed there since the search,
+        none is taken: whoever sets one by hand means it, and no trial has scored the mixture.
+    sources
+        Data sources of the present dataset.
 
     Returns
     -------
@@ -319,8 +321,8 @@ def tuned_parameters(
     Raises
     ------
     InputError
-        A file is damaged, or its parameters were chosen by trades that closed at or after
-        `before_ns`: they have seen the test part.
+        A file is damaged, its parameters were chosen by trades that closed at or after `before_ns`
+        (they have seen the test part), or by trades of other sources (simulated for replayed ones).
     """
     found = {}
     for target in targets:
@@ -332,10 +334,16 @@ def tuned_parameters(
             raise InputError(
                 f"the tuned parameters of {family}/{target} were chosen by trades up to {_moment(best['last_exit_ns'])}",
                 limit=f"trades that closed before {_moment(before_ns)}, the start of the test part less the embargo",
-                remedy=f"run amiral tune on the present dataset, or move {path} away to train with the defaults",
+                remedy=f"run amiral tune on the present dataset, or set tuning.use=false to train with section train.{family}",
             )
-        defaults = best["defaults"]
-        found[target] = {name: value for name, value in best["parameters"].items() if present[name] == defaults[name]}
+        if best["sources"] != sorted(sources):
+            raise InputError(
+                f"the tuned parameters of {family}/{target} were chosen by {', '.join(best['sources'])} trades",
+                limit=f"trades of the present sources: {', '.join(sorted(sources))}",
+                remedy=f"run amiral tune on the present dataset, set tuning.use=false, or move {path} away",
+            )
+        if all(present[name] == best["defaults"][name] for name in best["parameters"]):
+            found[target] = dict(best["parameters"])
     return found
 
 
@@ -419,6 +427,7 @@ class _Search:
     settings: Settings
     space: Mapping[str, Dimension]
     dataset_hash: str
+    sources: tuple[str, ...]
     rows: Rows
     inputs: Floats
     label: Floats
@@ -530,6 +539,7 @@ def _prepare(dataset: Dataset, family: Family, target: str, settings: Settings) 
         settings=settings,
         space={name: item.around(getattr(section, name)) for name, item in SPACES[family].items() if (spec.kind, name) not in _IDLE},
         dataset_hash=dataset.content_hash,
+        sources=tuple(sorted(dataset.card["sources"])),
         rows=rows,
         inputs=dataset.matrix(FAMILIES[family].windowed)[rows],
         label=label[rows],
@@ -677,6 +687,7 @@ class _Run:
             "target": search.spec.target,
             "study": self.home.name,
             "dataset_hash": search.dataset_hash,
+            "sources": list(search.sources),
             "settings_hash": search.settings_hash,
             "last_exit_ns": int(search.end.max()),
             "finished": result.finished,
@@ -844,7 +855,7 @@ def _read_best(path: Path, family: Family, target: str) -> dict[str, Any] | None
 
 def _problem(best: Any, family: Family, target: str) -> str:
     """Say what is wrong with the content of `best.json`; empty when nothing is."""
-    needed = {"family", "target", "parameters", "defaults", "last_exit_ns"}
+    needed = {"family", "target", "parameters", "defaults", "sources", "last_exit_ns"}
     if not isinstance(best, dict) or not needed <= best.keys():
         return f"lacks {', '.join(sorted(needed - best.keys() if isinstance(best, dict) else needed))}"
     if (best["family"], best["target"]) != (family, target):

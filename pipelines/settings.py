@@ -405,6 +405,7 @@ class Calibration(Section):
 
 
 class Tuning(Section):
+    use: bool
     trials: Count
     time_budget_s: Positive
     folds: Annotated[int, Field(ge=2)]

@@ -169,6 +169,8 @@ def _rung(training: Mapping[str, Any], candidates: Sequence[str]) -> RungRow:
     count = len(training["models"])
     passed = sum(name in candidates for name in (f"{family}/{target}" for target in training["models"]))
     sentence = f"{count} {'model' if count == 1 else 'models'}, {passed or 'no'} {'candidates' if passed > 1 else 'candidate'}"
+    if training["tuned"]:
+        sentence += f"; tuned: {', '.join(text.words(target) for target in training['tuned'])}"
     if own:
         return RungRow(family, title, PARTLY_FAILED, f"{sentence}; {broken}")
     return RungRow(family, title, TRAINED, sentence)

@@ -66,6 +66,7 @@ def context(tmp_path: Path) -> Context:
             "dataset_hash": data.content_hash,
             "failures": {},
             "models": {},
+            "tuned": {},
         }
         for name in SETTINGS.train.families
     }
@@ -81,8 +82,7 @@ def context(tmp_path: Path) -> Context:
         folder = layout.models(family) / target
         write_text(folder / EVALUATION_FILE, made.to_json())
         write_text(folder / CARD_FILE, "{}")
-        if family == "forest":
-            write_text(folder / IMPORTANCE_FILE, importance(1, made.score_name).to_json())
+        write_text(folder / IMPORTANCE_FILE, importance(1, made.score_name).to_json())
         gates.append(dataclasses.asdict(judged) | {"candidate": judged.candidate})
         registered.append(
             {
@@ -134,6 +134,23 @@ def test_a_probability_is_held_against_its_label_and_not_against_money(context: 
 def test_the_same_files_give_the_same_page(context: Context) -> None:
     first = compose(context).report.read_bytes()
     assert compose(context).report.read_bytes() == first
+
+
+@pytest.mark.parametrize("name", ["importance.json", "evaluation.json"])
+@pytest.mark.parametrize("content", [None, "{", "{}"])
+def test_a_lost_or_damaged_file_of_a_model_is_named(name: str, content: str | None, context: Context) -> None:
+    path = context.layout.models("forest") / "profitability" / name
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(InputError) as error:
+        compose(context)
+    assert name in str(error.value) or "importance cannot be read" in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"dataset_hash": 1}'])
+def test_damaged_scores_of_a_family_are_named(content: str, context: Context) -> None:
+    context.layout.training("forest").write_text(content)
+    with pytest.raises(InputError, match=r"training/forest/metrics.json is damaged.*amiral run"):
+        compose(context)
 
 
 def test_verdicts_of_another_run_are_refused(context: Context) -> None:

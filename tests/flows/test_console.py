@@ -105,10 +105,18 @@ def trained(count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     trainings: dict[str, dict[str, Any]] = {}
     for model in models:
         made = model.evaluation
-        training = {"family": made.family, "title": model.title, "state": "trained", "reason": "", "failures": {}, "models": {}}
+        training = {
+            "family": made.family,
+            "title": model.title,
+            "state": "trained",
+            "reason": "",
+            "failures": {},
+            "models": {},
+            "tuned": {},
+        }
         found = trainings.setdefault(made.family, training)
         found["models"][made.target] = {"test_score": made.test_score, "fold_scores": [*made.fold_scores[:4], None]}
-    waiting = {"family": "lstm", "title": "LSTM", "state": "not yet", "reason": WAITING, "failures": {}, "models": {}}
+    waiting = {"family": "lstm", "title": "LSTM", "state": "not yet", "reason": WAITING, "failures": {}, "models": {}, "tuned": {}}
     verdicts = [
         {
             "target": model.verdict.target,

@@ -83,7 +83,17 @@ def full_page() -> str:
 
 def training(family: str, title: str, state: str, **values: Any) -> dict[str, Any]:
     """What the train stage leaves of a family."""
-    return {"family": family, "title": title, "state": state, "reason": "", "dataset_hash": "ab", "failures": {}, "models": {}, **values}
+    return {
+        "family": family,
+        "title": title,
+        "state": state,
+        "reason": "",
+        "dataset_hash": "ab",
+        "failures": {},
+        "models": {},
+        "tuned": {},
+        **values,
+    }
 
 
 def test_the_page_of_twenty_models_needs_nothing_but_itself(full_page: str) -> None:

@@ -31,6 +31,7 @@ def training(family: str, state: str = "trained", dataset: str = HASH, **values:
         "dataset_hash": dataset,
         "failures": {},
         "models": {"profitability": {"test_score": 0.52}},
+        "tuned": {},
         **values,
     }
 

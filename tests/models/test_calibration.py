@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
@@ -263,7 +263,7 @@ def test_no_inner_model_is_asked_about_rows_near_those_it_was_fitted_on(count: i
     model = CalibratedClassifier(Pipeline([("model", Spy(log))]), settings, embargo * HOUR)
     model.fit(inputs, label, sample_weight=weight, start=start, end=end)
     inner = pairs(log)
-    assert inner
+    assume(inner)  # an embargo longer than the first blocks leaves no fold
     for fitted, asked in inner:
         assert_no_leakage(fitted, asked, start, end, embargo=embargo * HOUR)
         assert fitted.max() < asked.min()

@@ -36,6 +36,9 @@ def quick(trials: int, *overrides: str) -> Settings:
     return load_settings(overrides=[*QUICK, f"tuning.trials={trials}", *overrides])
 
 
+SOURCES = ("simulated",)
+
+
 def section_of(settings: Settings, family: Family) -> dict[str, object]:
     section: dict[str, object] = getattr(settings.train, family).model_dump()
     return section
@@ -220,7 +223,12 @@ def test_every_family_can_be_tuned(family: Family, tmp_path: Path) -> None:
         assert result.trials[1].parameters != result.trials[0].parameters
         assert all(np.isfinite(trial.value) for trial in result.trials)
     found = tuned_parameters(
-        tmp_path, family, ["signal_quality", "signal_strength"], before_ns=int(data.end[-1]), present=section_of(settings, family)
+        tmp_path,
+        family,
+        ["signal_quality", "signal_strength"],
+        before_ns=int(data.end[-1]),
+        present=section_of(settings, family),
+        sources=SOURCES,
     )
     assert set(found) == {"signal_quality", "signal_strength"}
     for parameters in found.values():
@@ -434,7 +442,7 @@ def test_what_breaks_the_default_is_not_searched_round(dataset: Dataset, tmp_pat
 def test_the_ensemble_is_not_tuned(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ensemble is not tuned.*linear, forest, xgboost, lstm.*tune its members"):
         tune(dataset, "ensemble", "profitability", quick(1), tmp_path)
-    assert tuned_parameters(tmp_path, "ensemble", ["profitability"], before_ns=0, present={}) == {}
+    assert tuned_parameters(tmp_path, "ensemble", ["profitability"], before_ns=0, present={}, sources=SOURCES) == {}
 
 
 def test_a_target_that_the_family_does_not_have(dataset: Dataset, tmp_path: Path) -> None:
@@ -491,21 +499,28 @@ def test_parameters_that_saw_the_test_part_are_refused(boosted: tuple[TuningResu
     result, folder = boosted
     last_exit = json.loads((folder / "best.json").read_text())["last_exit_ns"]
     present = section_of(quick(1), "xgboost")
-    found = tuned_parameters(folder.parent, "xgboost", ["profitability", "signal_quality"], before_ns=last_exit + 1, present=present)
+    targets = ["profitability", "signal_quality"]
+    found = tuned_parameters(folder.parent, "xgboost", targets, before_ns=last_exit + 1, present=present, sources=SOURCES)
     assert result.best is not None
     assert found == {"profitability": result.best.parameters}
     with pytest.raises(
         InputError, match=r"xgboost/profitability were chosen by trades up to 2024-.*run amiral tune on the present dataset"
     ):
-        tuned_parameters(folder.parent, "xgboost", ["profitability"], before_ns=last_exit, present=present)
+        tuned_parameters(folder.parent, "xgboost", ["profitability"], before_ns=last_exit, present=present, sources=SOURCES)
 
 
 def test_a_setting_that_was_changed_since_the_search_stays_as_it_was_changed(boosted: tuple[TuningResult, Path]) -> None:
     result, folder = boosted
     assert result.best is not None
     present = section_of(quick(1, "train.xgboost.max_depth=3"), "xgboost")
-    found = tuned_parameters(folder.parent, "xgboost", ["profitability"], before_ns=2**62, present=present)
-    assert found["profitability"] == {name: value for name, value in result.best.parameters.items() if name != "max_depth"}
+    found = tuned_parameters(folder.parent, "xgboost", ["profitability"], before_ns=2**62, present=present, sources=SOURCES)
+    assert found == {}  # no trial has scored the mixture
+
+
+def test_parameters_of_simulated_trades_are_not_taken_for_recorded_ones(boosted: tuple[TuningResult, Path]) -> None:
+    present = section_of(quick(1), "xgboost")
+    with pytest.raises(InputError, match=r"chosen by simulated trades.*replay.*tuning.use=false"):
+        tuned_parameters(boosted[1].parent, "xgboost", ["profitability"], before_ns=2**62, present=present, sources=["replay"])
 
 
 @pytest.mark.parametrize(
@@ -528,6 +543,6 @@ def test_damaged_best_parameters(change: str | dict[str, object], message: str, 
     path.parent.mkdir()
     path.write_text(change if isinstance(change, str) else json.dumps(json.loads(content) | change))
     with pytest.raises(InputError) as caught:
-        tuned_parameters(tmp_path, "xgboost", ["profitability"], before_ns=2**62, present=section_of(quick(1), "xgboost"))
+        tuned_parameters(tmp_path, "xgboost", ["profitability"], before_ns=2**62, present=section_of(quick(1), "xgboost"), sources=SOURCES)
     assert message in caught.value.message
     assert "run amiral tune again" in caught.value.remedy
