@@ -182,12 +182,12 @@ def train(
 
     invocation = _invocation(params, data, [*(overrides or ()), *_only(family)])
     context = invocation.context(quiet=quiet)
-    from flows import stages
+    from flows import learning, stages
 
     with exclusive(invocation.layout):
         stages.features(context)
         stages.dataset(context)
-        trainings = [stages.train(context, name) for name in context.settings.train.families]
+        trainings = [learning.train(context, name) for name in context.settings.train.families]
         verdicts = stages.gate(context)
     if as_json:
         _print_json({"training": trainings, "verdicts": verdicts})
@@ -195,7 +195,7 @@ def train(
         from flows.console import show_verdicts
 
         show_verdicts(trainings, verdicts, verbose=verbose)
-    _fail_on(stages.failures(trainings))
+    _fail_on(learning.failures(trainings))
 
 
 @app.command()
@@ -213,13 +213,13 @@ def tune(
 
     invocation = _invocation(params, data, [*(overrides or ()), *_only(family)])
     context = invocation.context(quiet=quiet)
-    from flows import stages
+    from flows import learning
 
     if family and "ensemble" in family:
         raise InputError("--family ensemble", limit="linear, forest, xgboost, lstm", remedy="tune its members; it takes their settings")
     with exclusive(invocation.layout):
         wanted = [name for name in context.settings.train.families if name != "ensemble"]
-        found = stages.tune(context, wanted, _known_targets(target, wanted))
+        found = learning.tune(context, wanted, _known_targets(target, wanted))
     if as_json:
         _print_json(found)
     else:
@@ -278,7 +278,7 @@ def _stage(name: str, help_text: str) -> None:
 
         invocation = _invocation(params, data, [*(overrides or ()), *_only(family)])
         context = invocation.context(quiet=quiet)
-        from flows import stages
+        from flows import learning, stages
 
         with exclusive(invocation.layout):
             if name == "ingest":
@@ -286,7 +286,7 @@ def _stage(name: str, help_text: str) -> None:
             elif name == "train":
                 # As a stage of DVC a failed family leaves its scores file, which says so, and the others go on.
                 for one in invocation.settings.train.families:
-                    for what, reason in stages.failures([stages.train(context, one)]).items():
+                    for what, reason in learning.failures([learning.train(context, one)]).items():
                         print(f"failed: {what}: {reason}", file=sys.stderr)
             elif name == "report":
                 _fail_on(stages.report(context).failures)

@@ -9,7 +9,7 @@ from prefect import flow, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows import stages
+from flows import learning, stages
 from flows.context import Context
 from flows.source import Source
 from flows.summary import RunSummary
@@ -42,7 +42,7 @@ _ingest = _as_task("ingest", stages.ingest, retries=RETRIES)
 _validate = _as_task("validate", stages.validate)
 _features = _as_task("features", stages.features)
 _dataset = _as_task("dataset", stages.dataset)
-_train = {family: _as_task(f"train-{family}", stages.train) for family in FAMILIES}
+_train = {family: _as_task(f"train-{family}", learning.train) for family in FAMILIES}
 _gate = _as_task("gate", stages.gate)
 _register = _as_task("register", stages.register, retries=RETRIES)
 _drift = _as_task("drift", stages.drift)
