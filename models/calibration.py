@@ -84,9 +84,14 @@ def log_odds(scores: Floats) -> Floats:
     return np.asarray(logit(np.clip(scores, SMALLEST, 1.0 - SMALLEST)))
 
 
-def instants(count: int) -> Times:
-    """Label intervals of rows that came without: row k is the instant k."""
-    return np.arange(count, dtype=np.int64)
+def examples(X: Any, y: Any, start: Times | None, end: Times | None) -> tuple[Floats, Floats, Times, Times]:
+    """Bring what `fit` was given into one form: float64 inputs and labels, label intervals [start, end] in ns.
+
+    Rows that came without intervals are instants: row k is the instant k.
+    """
+    label = np.asarray(y, dtype=np.float64)
+    begin = np.arange(len(label), dtype=np.int64) if start is None else start
+    return np.asarray(X, dtype=np.float64), label, begin, begin if end is None else end
 
 
 def out_of_fold(
@@ -241,9 +246,7 @@ class _Calibrated(BaseEstimator):
             Shape (n,): label intervals [start, end], closed, ns; `start` ascending. Without them a
             row is an instant.
         """
-        X, y = np.asarray(X, dtype=np.float64), np.asarray(y, dtype=np.float64)
-        begin = instants(len(y)) if start is None else start
-        stop = begin if end is None else end
+        X, y, begin, stop = examples(X, y, start, end)
         self.calibrator_: Calibrator | None = None
         if self.calibration is not None:
             folds = self.calibration.folds

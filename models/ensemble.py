@@ -29,10 +29,10 @@ from models.calibration import (
     IDENTITY,
     Calibrator,
     Sigmoid,
+    examples,
     fit_calibrator,
     fit_sigmoid,
     fit_weighted,
-    instants,
     out_of_fold,
     raw_scores,
 )
@@ -129,9 +129,7 @@ class EnsembleFilter(ClassifierMixin, BaseEstimator):
         start, end
             Shape (n,): label intervals [start, end], closed, ns; `start` ascending.
         """
-        X, y = np.asarray(X, dtype=np.float64), np.asarray(y, dtype=np.float64)
-        begin = instants(len(y)) if start is None else start
-        stop = begin if end is None else end
+        X, y, begin, stop = examples(X, y, start, end)
         weight = np.ones(len(y)) if sample_weight is None else sample_weight
         found = [
             out_of_fold(member, X, y, sample_weight, begin, stop, folds=self.calibration.folds, embargo_ns=self.embargo_ns)

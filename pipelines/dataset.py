@@ -122,10 +122,6 @@ class Dataset:
         """One target; shape (n,), NaN where it was not recorded."""
         return self.frame[f"target.{name}"].to_numpy(np.float64)
 
-    def labelled(self, name: str) -> NDArray[np.int64]:
-        """Positions of the rows whose target is known, ascending: those that can be learnt from."""
-        return np.flatnonzero(~np.isnan(self.target(name)))
-
     @cached_property
     def start(self) -> NDArray[np.int64]:
         """Decision times, ns since 1970 UTC: the closed left ends of the label intervals."""

@@ -95,8 +95,8 @@ def test_trades_without_a_label_stay_and_are_told_apart() -> None:
     outcomes.loc[[3, 58], "bars_to_mfe"] = np.nan
     built = build(Trades(TRADES.signals, OutcomeTable(outcomes)))
     assert len(built) == 60
-    assert built.labelled("exit_timing").tolist() == [row for row in range(60) if row not in (3, 58)]
-    assert built.labelled("profitability").tolist() == list(range(60))
+    assert np.flatnonzero(np.isnan(built.target("exit_timing"))).tolist() == [3, 58]
+    assert not np.isnan(built.target("profitability")).any()
 
 
 def test_the_hash_is_of_values_and_not_of_files(tmp_path: Path) -> None:
@@ -153,7 +153,6 @@ def test_no_trades_make_an_empty_dataset(tmp_path: Path) -> None:
     assert empty.card["first_decision"] is None
     assert empty.matrix(windowed=False).shape == (0, 12)
     assert empty.matrix(windowed=True).shape == (0, 12 + 32 * len(CHANNELS))
-    assert empty.labelled("exit_timing").shape == (0,)
     datasets.write(empty, tmp_path)
     assert datasets.read(tmp_path).windows.shape == (0, 32, len(CHANNELS))
 
